@@ -1,0 +1,22 @@
+"""The ASGI application: Django for pages, Channels for the live socket."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "relay_web.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()  # before anything that imports models
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+
+from workers import sockets
+from workers.urls import websocket_urlpatterns
+
+sockets.install()
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": URLRouter(websocket_urlpatterns),  # who comes in is looked at by workers.door
+    }
+)

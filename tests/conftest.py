@@ -1,0 +1,171 @@
+"""What all tests share: an environment of their own, people with roles, and a small home on disk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Before Django reads the environment: no test may see, or write into, a home or a state that is not its own.
+for _name in [name for name in os.environ if name.startswith("RELAY_")]:
+    del os.environ[_name]
+for _name in ("COMMIT_RELAY_HOME", "CORTEX_HOME", "DATABASE_URL", "SECRET_KEY", "ALLOWED_HOSTS", "DEBUG"):
+    os.environ.pop(_name, None)
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="relay-tests-")
+os.environ["RELAY_HOST"] = "host-a"
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .running import Place
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+
+def iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Home:
+    """A coordination home in a temporary directory, and short ways to write into it as a fleet does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.specs = path / "coordination" / "worker-specs"
+        (self.specs / "active").mkdir(parents=True)
+
+    def spec(self, worker_id: str = "w-1", directory: str = "active", name: str = "", **values: Any) -> Path:
+        """Write a spec of the usual shape; dotted names reach inward: ``execution__started_at``."""
+        now = datetime.now(UTC)
+        spec: dict[str, Any] = {
+            "worker_id": worker_id,
+            "worker_type": "implementation-worker",
+            "task_id": f"task-{worker_id}",
+            "parent_master": "development-master",
+            "status": "running",
+            "created_at": iso(now - timedelta(minutes=30)),
+            "context": {},
+            "resources": {"time_limit_minutes": 45},
+            "execution": {"started_at": iso(now - timedelta(minutes=5))},
+        }
+        for key, value in values.items():
+            target, *rest = reversed(key.split("__"))
+            inner = spec
+            for part in reversed(rest):
+                inner = inner.setdefault(part, {})
+            inner[target] = value
+        path = self.specs / directory / f"{name or worker_id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, json.dumps(spec))
+        return path
+
+    def pm(self, **entries: dict[str, Any]) -> Path:
+        """Write pm-state.json with these monitored workers."""
+        monitored = {name.replace("_", "-"): value for name, value in entries.items()}
+        state = {"pm_daemon": {"pid": 1, "last_loop": iso(datetime.now(UTC))}, "monitored_workers": monitored}
+        path = self.path / "coordination" / "pm-state.json"
+        replace_file(path, json.dumps(state))
+        return path
+
+    def write(self, relative: str, text: str | bytes) -> Path:
+        path = self.path / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    def append(self, relative: str, text: str | bytes) -> Path:
+        path = self.path / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+        return path
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write as jq and mv do: aside, then renamed into place."""
+    draft = path.with_name(f"{path.name}.tmp")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def place(tmp_path: Path, home: Home) -> Iterator[Place]:
+    """The commands as real processes on the home, with a database of their own."""
+    place = Place(tmp_path, home.path)
+    yield place
+    place.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests' database in a file: the live tail and servers of other processes open it for themselves."""
+    from django.db import connections
+
+    path = tmp_path_factory.mktemp("database") / "test.sqlite3"
+    connections.settings["default"].setdefault("TEST", {})["NAME"] = str(path)
+
+
+def person(name: str, *roles: str) -> User:
+    """Make somebody with these roles, whose password is their name."""
+    from django.contrib.auth.models import Group, User
+
+    user = User.objects.create_user(name, password=name)
+    user.groups.set(Group.objects.filter(name__in=roles))
+    if "admin" in roles:
+        user.is_staff = True
+        user.save(update_fields=["is_staff"])
+    return user
+
+
+def client_of(user: User) -> Client:
+    from django.test import Client
+
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+@pytest.fixture
+def viewer(db: None) -> User:
+    return person("viewer", "viewer")
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    return person("operator", "operator")
+
+
+@pytest.fixture
+def admin_user(db: None) -> User:
+    return person("admin", "admin")
+
+
+@pytest.fixture
+def as_viewer(viewer: User) -> Client:
+    return client_of(viewer)
+
+
+@pytest.fixture
+def as_operator(operator: User) -> Client:
+    return client_of(operator)
+
+
+@pytest.fixture
+def as_admin(admin_user: User) -> Client:
+    return client_of(admin_user)
