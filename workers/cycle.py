@@ -1,0 +1,450 @@
+"""One cycle: read what changed, probe the processes, judge, store. The command around it is only the loop."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import orjson
+from django.db import transaction
+
+from .coordination.layout import Layout
+from .coordination.reader import DirectoryReader
+from .coordination.records import (
+    NO_PROCESSES,
+    LogCursor,
+    Other,
+    PmEntry,
+    PmState,
+    Problem,
+    Scan,
+    Spec,
+    SpecSeen,
+    Traces,
+)
+from .coordination.streams import first_cursor, read_log
+from .health import Health, Limits, effective_limits, judge
+from .ingest import RUNS_PER_TRANSACTION, Store, chunks
+from .models import Finding
+from .ownership import Claim, ProcessTable
+from .processes import boot_id
+from .runs import Roster, Run, RunKey
+
+SAMPLE_EVERY = timedelta(seconds=10)
+PRUNE_EVERY = timedelta(minutes=5)
+LIMITS_EVERY = timedelta(seconds=1)
+#: A worker's tree that uses more than this share of a core between two observations is at work.
+WORKING_PERCENT = 1.0
+#: Bytes of a log that are read and stored in one transaction.
+LOG_STEP = 1024 * 1024
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What one cycle did. Counts are of this cycle, ``specs``, ``unreadable`` and ``other`` of the whole directory."""
+
+    specs: int = 0
+    unreadable: int = 0
+    other: int = 0
+    opened: int = 0  # files under worker-specs
+    judged: int = 0
+    changed: int = 0  # rows of runs written
+    events: int = 0
+    damaged: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Unsaved:
+    """What a cycle has read and not yet written."""
+
+    specs: dict[RunKey, str] = field(default_factory=dict)
+    entries: dict[RunKey, str | None] = field(default_factory=dict)
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+
+
+class Cycle:
+    """The resident state of the poller of one host. After an error it is thrown away and built anew."""
+
+    def __init__(self, home: Path, host: str, interval: float) -> None:
+        self.layout = Layout(home)
+        self.host = host
+        self.interval = interval
+        self.store = Store(host, str(home))
+        self.reader = DirectoryReader(self.layout)
+        self.processes = ProcessTable(home, host)
+        self.roster = Roster()
+        self.pm = PmState()
+        self.pm_seen = False
+        self.traces: dict[str, Traces] = {}
+        self.kinds: dict[str, str] = {}  # path of a file under worker-specs -> spec, unreadable or other
+        self.limits = Limits()
+        self._due: list[tuple[datetime, int, Run]] = []
+        self._order = count()
+        self._vanished: set[RunKey] = set()
+        self._limits_at: datetime | None = None
+        self._sampled_at: datetime | None = None
+        self._pruned_at: datetime | None = None
+        self._cycled_at: datetime | None = None
+        self._cycle_ms: float | None = None
+        self._lag_ms: float | None = None
+
+    def start(self, now: datetime) -> None:
+        """Register the poller and take up what the one before it knew. Raises ForeignHomeError."""
+        self.store.register(os.getpid(), boot_id(), self.interval, now)
+        self.store.load(self.roster)
+        self._vanished = {key for key, run in self.roster.runs.items() if run.health is not Health.GONE}
+
+    def run_once(self, now: datetime, paths: Collection[str] | None = None, progress: Progress | None = None) -> Report:
+        """Do one cycle over everything, or over the named paths alone. Raises what the database raises."""
+        began = time.perf_counter()
+        report, unsaved, whole = Report(), Unsaved(), paths is None
+        scan = self.reader.scan(paths)
+        touched = self._take(scan, unsaved, now)
+        touched |= self._probe(touched, unsaved, now, whole=whole)
+        if whole:
+            touched |= self._vanish()
+        touched |= self._pop_due(now)
+        if self._take_limits(now):
+            touched |= {key: run for key, run in self.roster.runs.items() if run.watched}
+        judged = [run for run in touched.values() if self._judge(run, now)]
+        report.opened, report.judged, report.error = len(scan.specs), len(judged), scan.error
+        self._count(report)
+        self._save(judged, unsaved, report, now, whole=whole, progress=progress)
+        self._read_logs(scan.logs, report, now, progress)
+        report.seconds = time.perf_counter() - began
+        self._note_speed(scan, report, whole=whole)
+        return report
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the next whole cycle may find runs gone whose files this one missed."""
+        return bool(self._vanished)
+
+    # -- read
+
+    def _take(self, scan: Scan, unsaved: Unsaved, now: datetime) -> dict[RunKey, Run]:
+        """Give what was read to the runs that it is about. Return the runs that are affected."""
+        touched: dict[RunKey, Run] = {}
+
+        def touch(runs: Iterable[Run]) -> None:
+            touched.update({run.key: run for run in runs})
+
+        for seen in scan.specs:
+            touch(self._place(seen, unsaved, now))
+        left = self.roster.remove(scan.removed)
+        touch(left)
+        self._vanished |= {run.key for run in left if not run.files}
+        for path in scan.removed:
+            self.kinds.pop(path, None)
+            if path in self.store.findings:
+                unsaved.findings[path] = []
+        if scan.pm is not None or scan.pm_gone:
+            touch(self._take_pm(scan, unsaved))
+        for worker_id, traces in scan.traces.items():
+            self.traces[worker_id] = traces
+            touch(self.roster.of_id(worker_id))
+        for checkin in scan.checkins:
+            for run in self.roster.of_id(checkin.worker_id):
+                if run.own(checkin.at) and (run.checkin is None or checkin.at >= run.checkin.at):
+                    run.checkin = checkin
+                    touch([run])
+        for path, problem in scan.problems.items():
+            unsaved.findings[path] = (
+                [_finding(path, Finding.Kind.UNREADABLE, problem.reason, problem)] if problem else []
+            )
+        for run in touched.values():
+            self._attach(run, unsaved)
+            run.note_progress(now)
+        return touched
+
+    def _place(self, seen: SpecSeen, unsaved: Unsaved, now: datetime) -> list[Run]:
+        content, findings = seen.content, []
+        if isinstance(content, Other):
+            self.kinds[seen.path] = "other"
+            findings.append(_finding(seen.path, Finding.Kind.OTHER, content.what))
+        elif isinstance(content, Problem):
+            self.kinds[seen.path] = "unreadable"
+            findings.append(_finding(seen.path, Finding.Kind.UNREADABLE, content.reason, content))
+        else:
+            self.kinds[seen.path] = "spec"
+            findings += [_finding(seen.path, Finding.Kind.ODD, text) for text in content.oddities]
+        spec = content if isinstance(content, Spec) else content.reading if isinstance(content, Problem) else None
+        document = orjson.dumps(spec.document).decode() if spec else None
+        if isinstance(content, Spec):
+            # The document goes to the database alone: ten thousand of them would be most of our memory.
+            content.document.clear()
+        runs = self.roster.place(seen, now)
+        if runs and document is not None and runs[0].file is seen:
+            unsaved.specs[runs[0].key] = document
+        for run in runs:
+            if len(run.files) > 1:
+                others = ", ".join(sorted(path for path in run.files if path != seen.path))
+                findings.append(_finding(seen.path, Finding.Kind.DUPLICATE, f"The same run also lies in {others}"))
+        if findings or seen.path in self.store.findings:
+            unsaved.findings[seen.path] = findings
+        return runs
+
+    def _take_pm(self, scan: Scan, unsaved: Unsaved) -> list[Run]:
+        path = "coordination/pm-state.json"
+        if isinstance(scan.pm, Problem):
+            # Another writer may have left it empty for a moment; what it said before is the better guess.
+            unsaved.findings[path] = [_finding(path, Finding.Kind.UNREADABLE, scan.pm.reason, scan.pm)]
+            return []
+        before, self.pm = self.pm, scan.pm or PmState()
+        self.pm_seen = scan.pm is not None
+        unsaved.findings[path] = [_finding(path, Finding.Kind.ODD, text) for text in self.pm.oddities]
+        if before.configuration != self.pm.configuration:
+            self._limits_at = None
+        ids = {*before.entries, *self.pm.entries}
+        changed = [name for name in ids if before.entries.get(name) != self.pm.entries.get(name)]
+        return [run for name in changed for run in self.roster.of_id(name)]
+
+    def _attach(self, run: Run, unsaved: Unsaved) -> None:
+        """Give a live run what other files say of its id, as far as that is about this run."""
+        if not run.live:
+            run.pm = run.traces = None
+            return
+        run.traces = self.traces.get(run.key.worker_id)
+        entry = self.pm.entries.get(run.key.worker_id)
+        entry = entry if entry and _describes(entry, run) else None
+        if entry != run.pm:
+            run.pm = entry
+            unsaved.entries[run.key] = orjson.dumps(entry.document).decode() if entry else None
+
+    def _take_limits(self, now: datetime) -> bool:
+        """Look up the limits, once a second at most. Return whether they changed."""
+        if self._limits_at and now - self._limits_at < LIMITS_EVERY:
+            return False
+        self._limits_at = now
+        before, self.limits = self.limits, effective_limits(self.store.limits(), self.pm.configuration)
+        return before != self.limits
+
+    # -- probe
+
+    def _probe(self, touched: dict[RunKey, Run], unsaved: Unsaved, now: datetime, *, whole: bool) -> dict[RunKey, Run]:
+        """Look for the processes of the runs whose files or whose processes changed."""
+        if not whole and not any(run.watched for run in touched.values()):
+            return {}
+        refresh = self.processes.refresh(now.timestamp())
+        concerned = dict(touched)
+        if bereaved := self._bereaved(refresh.gone | refresh.changed):
+            # A worker that finishes writes how, and then ends: read that before its silence is judged.
+            concerned |= self._take(self.reader.scan(self._paths_of(bereaved.values())), unsaved, now)
+        for key, run in concerned.items():
+            if not run.watched:
+                self.processes.release(key)
+                run.processes = NO_PROCESSES
+        found = self.processes.assign({key: self._claim(run) for key, run in concerned.items() if run.watched})
+        for key, processes in found.items():
+            run = self.roster.runs[key]
+            before = run.processes
+            run.note_processes(processes, now)
+            if (before.main, before.hidden) != (processes.main, processes.hidden):
+                concerned[key] = run
+        return concerned
+
+    def _bereaved(self, pids: Collection[int]) -> dict[RunKey, Run]:
+        """The runs one of whose processes is gone or has changed."""
+        owners = {self.processes.owner[pid] for pid in pids if pid in self.processes.owner}
+        return {key: self.roster.runs[key] for key in owners if key in self.roster.runs}
+
+    def _paths_of(self, runs: Iterable[Run]) -> list[str]:
+        """The files and the directories that are about the runs."""
+        paths: list[str] = []
+        for run in runs:
+            paths += run.files
+            if directory := self.layout.worker_dir(run.key.worker_id):
+                paths.append(str(directory))
+        return paths
+
+    def _claim(self, run: Run) -> Claim:
+        spec, seen, traces = run.spec, run.file, run.traces
+        directory = self.layout.worker_dir(run.key.worker_id)
+        return Claim(
+            worker_id=run.key.worker_id,
+            created_at=spec.created_at if spec else None,
+            worker_dir=str(directory) if directory else "",
+            pid_file=traces.pid_file if traces else None,
+            spec_pid=spec.pid if spec else None,
+            spec_pid_written_at=_written(seen, run.first_seen_at) if seen else None,
+            companion=traces.companion if traces else None,
+            host=spec.host if spec else "",
+        )
+
+    # -- judge
+
+    def _judge(self, run: Run, now: datetime) -> bool:
+        """Form the verdict on one run. Return False where it is too early to say that its file is gone."""
+        if not run.files and run.missed < 2:
+            return False
+        verdict = judge(run.observe(self.pm.daemon.last_loop), now, self.limits)
+        run.settle(verdict, now)
+        if verdict.recheck_at:
+            # A moment later, since a limit is passed when more than it has gone by.
+            run.due = verdict.recheck_at + timedelta(milliseconds=1)
+            heapq.heappush(self._due, (run.due, next(self._order), run))
+        return True
+
+    def _pop_due(self, now: datetime) -> dict[RunKey, Run]:
+        """Take the runs whose verdict time alone may have changed."""
+        due = {}
+        while self._due and self._due[0][0] <= now:
+            moment, _, run = heapq.heappop(self._due)
+            if run.due == moment and self.roster.runs.get(run.key) is run:
+                due[run.key] = run
+        return due
+
+    def _vanish(self) -> dict[RunKey, Run]:
+        """Take the runs that two whole scans in a row have not found: a file may be on its way between directories."""
+        gone = {}
+        for key in list(self._vanished):
+            run = self.roster.runs.get(key)
+            if run is None or run.files:
+                self._vanished.discard(key)
+                continue
+            run.missed += 1
+            if run.missed >= 2:
+                self._vanished.discard(key)
+                gone[key] = run
+        return gone
+
+    # -- store
+
+    def _save(
+        self,
+        runs: list[Run],
+        unsaved: Unsaved,
+        report: Report,
+        now: datetime,
+        *,
+        whole: bool,
+        progress: Progress | None,
+    ) -> None:
+        """Write what was read and judged: in one transaction, but for a backlog, which is written in chunks."""
+        *backlog, last = list(chunks(runs, RUNS_PER_TRANSACTION)) or [[]]
+        for number, chunk in enumerate(backlog, start=1):
+            with transaction.atomic():
+                self._save_chunk(chunk, unsaved, report, now)
+            if progress:
+                progress("workers", number * RUNS_PER_TRANSACTION, len(runs))
+        if not (whole or last or unsaved.findings):
+            return
+        with transaction.atomic():
+            self._save_chunk(last, unsaved, report, now)
+            self.store.save_findings(unsaved.findings, now)
+            if whole:
+                self._sample(report, now)
+                self._close(report, now)
+
+    def _save_chunk(self, runs: list[Run], unsaved: Unsaved, report: Report, now: datetime) -> None:
+        report.changed += self.store.save_runs(runs, self.pm.daemon.last_loop, now)
+        self._save_documents(unsaved, runs)
+
+    def _save_documents(self, unsaved: Unsaved, runs: list[Run]) -> None:
+        pks = {run.key: run.pk for run in runs}
+        self.store.save_documents(
+            {pks[key]: text for key, text in unsaved.specs.items() if key in pks},
+            {pks[key]: text for key, text in unsaved.entries.items() if key in pks},
+        )
+
+    def _sample(self, report: Report, now: datetime) -> None:
+        """Measure CPU and memory of the workers' trees. Work on a core is a sign of life."""
+        if self._sampled_at and now - self._sampled_at < SAMPLE_EVERY:
+            return
+        self._sampled_at = now
+        alive = [run for run in self.roster.runs.values() if run.processes.main is not None and run.pk]
+        woken = []
+        for run in alive:
+            run.sample = self.processes.sample([process.key for process in run.processes.tree], now)
+            run.memory = replace(run.memory, seen_alive_at=now)
+            if (run.sample.cpu_percent or 0) > WORKING_PERCENT:
+                run.memory = replace(run.memory, last_cpu_at=now)
+                woken.append(run)
+        report.changed += self.store.save_runs(
+            [run for run in woken if self._judge(run, now)], self.pm.daemon.last_loop, now
+        )
+        self.store.save_samples(alive, now)
+
+    def _read_logs(self, paths: Iterable[str], report: Report, now: datetime, progress: Progress | None) -> None:
+        """Read the logs that grew to their ends, in bounded steps, each stored together with its cursor."""
+        for path in paths:
+            more = True
+            while more:
+                before = self._cursor(path)
+                batch = read_log(self.layout, path, before, limit=LOG_STEP)
+                if batch.cursor != before:
+                    with transaction.atomic():
+                        self.store.save_log(batch, now)
+                report.events += len(batch.records)
+                report.damaged += len(batch.damages)
+                more = batch.more
+                if progress:
+                    progress(path, batch.cursor.offset, 0)
+
+    def _cursor(self, path: str) -> LogCursor:
+        """Where reading goes on; a log that was only renamed goes on where it was left."""
+        known = self.store.cursors.get(path)
+        return known or first_cursor(self.layout, path, self.store.cursors.values())
+
+    def _count(self, report: Report) -> None:
+        kinds = list(self.kinds.values())
+        report.specs, report.unreadable, report.other = (kinds.count(kind) for kind in ("spec", "unreadable", "other"))
+
+    def _close(self, report: Report, now: datetime) -> None:
+        """Say in the poller's row that the whole directory has been seen."""
+        self.store.note_gap(self._cycled_at, now, self.interval)
+        self._cycled_at = now
+        daemon = self.pm.daemon
+        self.store.save_poller(
+            last_cycle_at=now,
+            cycle_ms=self._cycle_ms,
+            lag_ms=self._lag_ms,
+            specs=report.specs,
+            unreadable=report.unreadable,
+            other=report.other,
+            error=report.error,
+            error_since=now,
+            pm_seen=self.pm_seen,
+            pm_pid=daemon.pid,
+            pm_alive=self.processes.exists(daemon.pid) if daemon.pid else None,
+            pm_last_loop=daemon.last_loop,
+            pm_started_at=daemon.started_at,
+            pm_loops=daemon.loops_completed,
+        )
+        if self._pruned_at is None or now - self._pruned_at >= PRUNE_EVERY:
+            self._pruned_at = now
+            self.store.prune(now)
+
+    def _note_speed(self, scan: Scan, report: Report, *, whole: bool) -> None:
+        """Remember how far pages are behind the disk, for the next time the poller's row is written."""
+        if whole:
+            self._cycle_ms = report.seconds * 1000
+        elif scan.specs:
+            written = max(seen.stamp.mtime_ns for seen in scan.specs)
+            self._lag_ms = max(0.0, (time.time_ns() - written) / 1e6)
+
+
+def _describes(entry: PmEntry, run: Run) -> bool:
+    """Whether a PM entry is about this run and not about an earlier one of the same id."""
+    moment = entry.started_at or entry.registered_at
+    return moment is None or run.own(moment)
+
+
+def _finding(path: str, kind: Finding.Kind, detail: str, problem: Problem | None = None) -> Finding:
+    finding = Finding(path=path, kind=kind, detail=detail)
+    if problem:
+        finding.line, finding.column, finding.excerpt = problem.line, problem.column, problem.excerpt
+    return finding
+
+
+def _written(seen: SpecSeen, like: datetime) -> datetime:
+    return datetime.fromtimestamp(seen.stamp.mtime_ns / 1e9, like.tzinfo)

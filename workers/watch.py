@@ -1,0 +1,114 @@
+"""What wakes the poller before its timer does: changed files, a signal, the death of its parent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from watchfiles import Change, watch
+
+logger = logging.getLogger(__name__)
+STEP_MS = 4
+DEBOUNCE_MS = 20
+#: How long a poller may take to end after its parent died.
+LAST_WORDS_SECONDS = 5.0
+
+
+class Alarm:
+    """Wakes one waiting thread. Safe to use from a signal handler, which Condition and Event are not."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[frozenset[str]] = SimpleQueue()
+        self.stopped = threading.Event()
+
+    def stop(self, *_: object) -> None:
+        """Ask the loop to end. A signal handler, too."""
+        self.stopped.set()
+        self._queue.put(frozenset())
+
+    def report(self, paths: Iterable[str]) -> None:
+        self._queue.put(frozenset(paths))
+
+    def wait(self, seconds: float) -> set[str]:
+        """Wait for changed paths or for the time to pass; return the paths, none after the full time."""
+        if self.stopped.is_set():
+            return set()
+        try:
+            paths = set(self._queue.get(timeout=max(seconds, 0)))
+        except Empty:
+            return set()
+        with suppress(Empty):
+            while True:
+                paths |= self._queue.get_nowait()
+        return paths
+
+    def pause(self, seconds: float) -> None:
+        """Let the time pass unless stopped; what changes meanwhile does not matter."""
+        end = time.monotonic() + seconds
+        while not self.stopped.is_set() and (left := end - time.monotonic()) > 0:
+            self.wait(left)
+
+
+def on_signals(alarm: Alarm) -> None:
+    """Let SIGTERM and SIGINT end the loop between two cycles."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, alarm.stop)
+
+
+def on_orphaned(alarm: Alarm) -> None:
+    """End when the other end of stdin closes, which the kernel does however the parent dies."""
+
+    def listen() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        alarm.stop()
+        time.sleep(LAST_WORDS_SECONDS)  # a cycle that hangs must not outlive its parent
+        os._exit(1)
+
+    threading.Thread(target=listen, name="orphan watch", daemon=True).start()
+
+
+class FileWatch:
+    """Reports changed paths of the directories to the alarm until it is stopped. A directory may be missing."""
+
+    def __init__(self, alarm: Alarm, directories: Iterable[Path]) -> None:
+        self._alarm = alarm
+        self._directories = [directory for directory in directories if directory.is_dir()]
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        if self._directories:
+            threading.Thread(target=self._run, name="file watch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            for changes in watch(
+                *self._directories,
+                watch_filter=_wanted,
+                step=STEP_MS,
+                debounce=DEBOUNCE_MS,
+                rust_timeout=500,
+                stop_event=self._stop,
+                raise_interrupt=False,
+                ignore_permission_denied=True,
+            ):
+                self._alarm.report(path for _, path in changes)
+        except OSError as error:
+            # Most often the kernel's number of watches. The timer sees the same changes, only later.
+            logger.warning("Files cannot be watched, so changes show after the timer: %s", error)
+
+
+def _wanted(change: Change, path: str) -> bool:
+    """Leave out what is only written on the way to something else, and logs, which the timer reads."""
+    return not path.endswith((".tmp", ".log", ".swp", "~"))
