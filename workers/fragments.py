@@ -1,0 +1,57 @@
+"""What a page is made of, as text: the same templates for the page, the htmx reply and the push.
+
+A pushed fragment is one element per frame: parsed inside a `<template>`, a frame that starts with a `<div>` would lose
+a `<tr>` that follows it, silently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.template.loader import get_template
+
+from .queries import Counts, News, Row, Watches, WorkerPage
+
+#: The parts of a worker's page, each pushed as one frame; `templates/workers/worker/<name>.html`.
+WORKER_PARTS = ("state", "head", "why", "timeline", "facts", "processes", "documents")
+_TICKING = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)|data-(?:now|position)=\"[^\"]*\"")
+
+
+def facts(text: str) -> str:
+    """A fragment without what only ticks: two that are equal in this need not be sent twice."""
+    return _TICKING.sub(r"\1", text)
+
+
+def row(shown: Row) -> str:
+    return get_template("workers/fleet/row.html").render({"row": shown, "oob": True})
+
+
+def worker_parts(page: WorkerPage) -> list[str]:
+    return [get_template(f"workers/worker/{name}.html").render({"page": page, "oob": True}) for name in WORKER_PARTS]
+
+
+def pulse(watches: Watches, position: int, now: datetime) -> dict[str, str]:
+    """How alive the pollers are, for every page."""
+    return _render(("pulse", "banners", "fleet/daemon"), {"watches": watches, "position": position, "now": now})
+
+
+def summary(counts: Counts, now: datetime) -> dict[str, str]:
+    """The counts of a view: tiles, how many of how many, the tab's title and icon."""
+    return _render(("fleet/tiles", "fleet/shown", "fleet/state"), {"counts": counts, "now": now})
+
+
+def _render(names: Iterable[str], context: dict[str, Any]) -> dict[str, str]:
+    return {name: get_template(f"workers/{name}.html").render({**context, "oob": True}) for name in names}
+
+
+def pill(found: News, query_string: str) -> str:
+    return get_template("workers/fleet/pill.html").render({"news": found, "href": query_string or "?", "oob": True})
+
+
+def usage(shown: Iterable[Row]) -> str:
+    """CPU and memory of rows, for the page that asks for them."""
+    template = get_template("workers/fleet/usage.html")
+    return "".join(template.render({"worker": each.worker, "oob": True}) for each in shown)
