@@ -1,0 +1,71 @@
+// The rows that somebody has picked. They stay picked when the list changes, until they are let go.
+(() => {
+  "use strict";
+  const picked = new Map(); // run -> worker id
+  let anchor = null; // where a range begins
+  const boxes = () => [...document.querySelectorAll("#list input[name=run]")];
+
+  function show() {
+    const shown = boxes();
+    shown.forEach((box) => { box.checked = picked.has(box.value); });
+    const here = shown.filter((box) => box.checked).length;
+    const all = document.getElementById("pick-all");
+    if (all) {
+      all.checked = here > 0 && here === shown.length;
+      all.indeterminate = here > 0 && here < shown.length;
+    }
+    const bar = document.getElementById("selection");
+    if (!bar) return;
+    bar.hidden = picked.size === 0;
+    const elsewhere = picked.size - here;
+    bar.querySelector("[data-count]").textContent =
+      `${picked.size} selected${elsewhere ? `, ${elsewhere} not on this page` : ""}`;
+  }
+
+  function pick(box, on) {
+    if (on) picked.set(box.value, box.closest("tr").dataset.worker);
+    else picked.delete(box.value);
+  }
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // not on https, or not allowed
+      const area = document.getElementById("copied");
+      area.hidden = false;
+      area.value = text;
+      area.select();
+      document.execCommand("copy");
+      area.hidden = true;
+    }
+  }
+
+  let shift = false;
+  addEventListener("click", (event) => { shift = event.shiftKey; }, true);
+
+  addEventListener("change", ({ target }) => {
+    if (target.id === "pick-all") boxes().forEach((box) => pick(box, target.checked));
+    else if (target.name !== "run") return;
+    else {
+      const all = boxes();
+      const [from, to] = [all.findIndex((box) => box.value === anchor), all.indexOf(target)];
+      const range = shift && from >= 0 ? all.slice(Math.min(from, to), Math.max(from, to) + 1) : [target];
+      range.forEach((box) => pick(box, target.checked));
+      anchor = target.value;
+    }
+    show();
+  });
+
+  addEventListener("click", async ({ target }) => {
+    if (target.closest("[data-clear-selection]")) { picked.clear(); show(); }
+    const button = target.closest("[data-copy-ids]");
+    if (!button) return;
+    await copy([...picked.values()].join("\n"));
+    const label = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = label; }, 1500);
+  });
+
+  document.addEventListener("htmx:afterSettle", show);
+  show();
+})();

@@ -1,0 +1,88 @@
+"""The house rules that a reader relies on: imports run one way, and the tree is as DESIGN draws it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+#: module of workers -> the modules of workers that it may import. Nobody imports views, consumers or commands.
+ALLOWED: dict[str, set[str]] = {
+    "coordination": {"coordination"},
+    "health": {"coordination"},
+    "processes": {"coordination"},
+    "ownership": {"coordination", "processes"},
+    "runs": {"coordination", "health"},
+    "models": {"health"},
+    "ingest": {"coordination", "health", "models", "runs"},
+    "cycle": {"coordination", "health", "models", "runs", "ingest", "ownership", "processes"},
+    "lease": {"models"},
+    "watch": set(),
+    "database": set(),
+    "setup": {"roles"},
+    "roles": set(),
+    "checks": set(),
+    "supervisor": set(),
+    "queries": {"health", "models"},
+    "fragments": {"queries"},
+    "outbox": set(),
+    "door": set(),
+    "live": {"models", "queries", "fragments", "outbox", "door"},
+    "consumers": {"live", "door"},
+    "templatetags": {"health"},
+    "admin": {"health", "models", "roles"},
+    "views": {"views", "health", "models", "queries", "fragments", "door", "roles", "setup"},
+    "demo": {"demo", "coordination"},
+}
+
+
+def imports(source: str, inside: tuple[str, ...]) -> set[str]:
+    """The top modules of ``workers`` that a source imports, wherever in it; ``inside`` is its package below workers."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = ("workers", *inside)[: len(inside) + 2 - node.level] if node.level else ()
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("workers.")}
+    return {name for name in found if (ROOT / "workers" / name).is_dir() or (ROOT / f"workers/{name}.py").is_file()}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in (ROOT / "workers").rglob("*.py") if "migrations" not in path.parts)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    parts = path.relative_to(ROOT / "workers").parts
+    top = parts[0].removesuffix(".py")
+    used = imports(path.read_text(), parts[:-1]) - {top}
+    if top in ALLOWED:
+        assert used <= ALLOWED[top], f"{top} must not import {sorted(used - ALLOWED[top])}"
+    assert "management" not in used
+    assert not used & {"views", "consumers"} or top == "urls", "nobody but the urls imports views or consumers"
+
+
+def test_the_coordination_package_and_the_verdict_know_no_django() -> None:
+    for path in [*(ROOT / "workers/coordination").glob("*.py"), ROOT / "workers/health.py", ROOT / "workers/runs.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                assert not (module or "").startswith("django"), path
+
+
+def test_psutil_is_known_by_one_module() -> None:
+    users = [path for path in modules() if "import psutil" in path.read_text()]
+    assert [path.name for path in users] == ["processes.py"]
+
+
+def test_a_wrong_edge_would_be_found() -> None:
+    """The walk itself sees imports of every form, also inside functions."""
+    source = "def f():\n    from .. import ingest\n    from ..views import fleet\n    import workers.models\n"
+    assert imports(source, ("coordination",)) >= {"ingest", "views", "models"}

@@ -1,0 +1,40 @@
+"""Who may do what: groups, kept in step with the table below after every migrate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
+
+#: role -> its permissions: "view" stands for seeing everything, "users" for managing people, "limits" for the limits.
+ROLES = {
+    VIEWER: ("view",),
+    OPERATOR: ("view",),
+    ADMIN: ("view", "users", "limits"),
+}
+
+
+def connect(app: AppConfig) -> None:
+    post_migrate.connect(synchronise, sender=app, dispatch_uid="workers.roles")
+
+
+def synchronise(using: str = "default", **kwargs: Any) -> None:
+    """Give each group exactly the permissions of its role. Members stay as they are."""
+    from django.apps import apps
+    from django.contrib.auth.management import create_permissions
+    from django.contrib.auth.models import Group, Permission
+
+    for label in ("auth", "workers"):
+        create_permissions(apps.get_app_config(label), verbosity=0, using=using)
+    permissions = Permission.objects.using(using).filter(content_type__app_label__in=["auth", "workers"])
+    meaning = {
+        "view": permissions.filter(content_type__app_label="workers", codename__startswith="view_"),
+        "users": permissions.filter(content_type__model__in=["user", "group"]),
+        "limits": permissions.filter(content_type__model="limit"),
+    }
+    for role, names in ROLES.items():
+        group, _ = Group.objects.using(using).get_or_create(name=role)
+        group.permissions.set([permission for name in names for permission in meaning[name]])

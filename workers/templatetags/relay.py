@@ -1,0 +1,141 @@
+"""How a state, a moment and a quantity look. The one place that knows; pages and pushes use the same tags."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from workers.health import Health
+
+register = template.Library()
+
+SHAPES = {
+    Health.HEALTHY: "●",
+    Health.LATE: "◐",
+    Health.STALLED: "◔",
+    Health.ZOMBIE: "◌",
+    Health.CRASHED: "✕",
+    Health.PENDING: "○",
+    Health.UNREADABLE: "≠",
+    Health.FAILED: "–",
+    Health.COMPLETED: "✓",
+    Health.CANCELLED: "⊘",
+    Health.GONE: "∅",
+    Health.UNKNOWN: "?",
+}
+_BADGES = {
+    state: format_html('<span class="badge {}"><i aria-hidden="true">{}</i>{}</span>', state, shape, state.label)
+    for state, shape in SHAPES.items()
+}
+MISSING = SafeString('<span class="none">—</span>')
+
+
+@register.simple_tag
+def badge(state: str) -> SafeString:
+    """A state as shape, word and colour."""
+    return _BADGES[Health(state)]
+
+
+@register.filter
+def shape(state: str) -> str:
+    return SHAPES[Health(state)]
+
+
+@register.filter
+def label(state: str) -> str:
+    return Health(state).label
+
+
+@register.simple_tag
+def age(moment: datetime | None, now: datetime, suffix: str = " ago") -> SafeString:
+    """How long ago that was; ticks in the browser. A dash where it never was."""
+    if moment is None:
+        return MISSING
+    return format_html(
+        '<time datetime="{}" data-age="{}" title="{}">{}</time>',
+        stamp(moment),
+        suffix,
+        readable(moment),
+        ago(moment, now, suffix),
+    )
+
+
+@register.simple_tag
+def moment(value: datetime | None, now: datetime) -> SafeString:
+    """A point in time; browsers show it in their own zone."""
+    if value is None:
+        return MISSING
+    return format_html(
+        '<time datetime="{}" data-clock title="{}">{}</time>', stamp(value), readable(value), clock(value, now)
+    )
+
+
+@register.simple_tag
+def minutes(began: datetime | None, now: datetime, ended: datetime | None = None) -> SafeString:
+    """The whole minutes since a start, which tick in the browser unless there was an end."""
+    if began is None:
+        return MISSING
+    text = f"{max(0, int(((ended or now) - began).total_seconds() // 60)):,}"
+    if ended:
+        return format_html("{}", text)
+    return format_html(
+        '<time datetime="{}" data-minutes title="started {}">{}</time>', stamp(began), readable(began), text
+    )
+
+
+@register.filter
+def span(seconds: float) -> str:
+    """A length of time in its largest unit that is not zero: `12 s`, `47 min`, `5 h`, `3 d`. As in ticks.js."""
+    for unit, size, limit in (("s", 1, 60), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600)):
+        if seconds < limit:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds // 86400)} d"
+
+
+@register.filter
+def megabytes(count: int) -> str:
+    """A size in memory: `212 MB`, `1.4 GB`."""
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+@register.filter
+def pretty(document: object) -> str:
+    """JSON as people read it."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+@register.filter
+def parsed(text: str | None) -> datetime | None:
+    """A moment out of the JSON that reasons and processes are kept in."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except (ValueError, TypeError):
+        return None
+
+
+def ago(moment: datetime, now: datetime, suffix: str = " ago") -> str:
+    seconds = (now - moment).total_seconds()
+    if seconds < -60:
+        return f"in {span(-seconds)}" if suffix == " ago" else span(0)
+    return span(max(0, seconds)) + suffix
+
+
+def clock(value: datetime, now: datetime) -> str:
+    value = value.astimezone(UTC)
+    return value.strftime("%H:%M UTC" if value.date() == now.astimezone(UTC).date() else "%Y-%m-%d %H:%M UTC")
+
+
+@register.filter
+def stamp(moment: datetime | None) -> str:
+    """ISO 8601 in UTC, to the millisecond: what browsers compute with. "" where there is no moment."""
+    if moment is None:
+        return ""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def readable(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

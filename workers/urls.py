@@ -1,0 +1,42 @@
+"""The addresses of the pages and of the live socket."""
+
+from typing import Any, cast
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path, register_converter
+
+from . import consumers
+from .views.components import components
+from .views.fleet import fleet, usage
+from .views.icon import icon
+from .views.setup import setup
+from .views.worker import worker
+
+
+class AnyText:
+    """A part of an address that may hold anything: worker ids come from files, slashes and line ends included."""
+
+    regex = r"[\s\S]+"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(AnyText, "any")
+
+urlpatterns = [
+    path("", fleet, name="fleet"),
+    path("usage/", usage, name="usage"),
+    path("workers/", worker, name="run"),
+    path("workers/<any:worker_id>/", worker, name="worker"),
+    path("components/", components, name="components"),
+    path("icon/<str:state>.svg", icon, name="icon"),
+    path("setup/<str:token>/", setup, name="setup"),
+    path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/logout/", LogoutView.as_view(), name="logout"),
+]
+# Django's stubs know views alone; Channels routes ASGI applications by the same patterns.
+websocket_urlpatterns: list[Any] = [path("ws/live/", cast(Any, consumers.LiveConsumer.as_asgi()))]

@@ -1,0 +1,1 @@
+"""The pages. Each view is: look up, ask the queries, render."""

@@ -1,0 +1,75 @@
+"""The fleet page, and the CPU and memory of its rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_GET
+
+from workers import fragments, queries
+from workers.queries import SIZES, SORTS, Fleet, FleetQuery
+
+from .page import for_viewers, frame
+
+#: Parts of the page outside the list that a new list changes too.
+AROUND = ("tiles", "facets", "shown", "state")
+
+
+@require_GET
+@for_viewers
+def fleet(request: HttpRequest) -> HttpResponse:
+    """Show the fleet; to htmx only the list and what changes with it."""
+    shown = queries.fleet(FleetQuery.parse(request.GET), timezone.now())
+    context = _context(shown)
+    if request.headers.get("HX-Target") == "list":
+        parts = [render_to_string("workers/fleet/list.html", context, request)]
+        parts += [render_to_string(f"workers/fleet/{name}.html", {**context, "oob": True}) for name in AROUND]
+        response = HttpResponse("".join(parts), headers={"HX-Push-Url": reverse("fleet") + shown.query.string})
+    else:
+        response = render(request, "workers/fleet.html", context)
+    patch_vary_headers(response, ["HX-Target"])
+    return response
+
+
+def _context(shown: Fleet) -> dict[str, Any]:
+    query, counts = shown.query, shown.counts
+    page = query.page
+    return {
+        **frame(shown.watches, shown.position, shown.now, "view=fleet"),
+        "fleet": shown,
+        "query": query,
+        "counts": counts,
+        "title": counts.title,
+        "columns": [_column(query, name) for name in SORTS],
+        "pager": counts.pages > 1
+        and {
+            "before": query.with_changes(page=page - 1).string if page > 1 else None,
+            "after": query.with_changes(page=page + 1).string if page < counts.pages else None,
+        },
+        "sizes": counts.matching > SIZES[0]
+        and [(size, query.with_changes(size=size).string, size == query.size) for size in SIZES],
+        "runs_href": query.with_changes(runs="" if query.runs else "all").string,
+    }
+
+
+def _column(query: FleetQuery, name: str) -> dict[str, str]:
+    """The head of a column: where a click leads, and the order that holds now."""
+    sort = query.sort or "health"
+    order = {name: "ascending", f"-{name}": "descending"}.get(sort, "")
+    return {"label": SORTS[name].label, "href": query.sorted_by(name).string, "order": order}
+
+
+@require_GET
+@for_viewers
+def usage(request: HttpRequest) -> HttpResponse:
+    """CPU and memory of the rows that a page shows: `?runs=1,2,3`. Sampled values are never pushed."""
+    now = timezone.now()
+    keys = [int(part) for part in request.GET.get("runs", "").split(",") if part.isascii() and part.isdigit()]
+    shown = queries.rows([key for key in keys if key < 2**63][: SIZES[-1]], queries.watches(now), now)
+    return HttpResponse(fragments.usage(row for row in shown if row.worker.pid and not row.lost))
