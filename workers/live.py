@@ -224,7 +224,8 @@ class Hub:
     async def _follow(self, outbox: Outbox) -> None:
         while True:
             due = min(self._next_pulse, self._next_door, self._next_count if self._uncounted else self._next_pulse)
-            entries = await outbox.wait(max(0.0, due - time.monotonic()))
+            # somebody who joins meanwhile wants to be counted for: never wait for longer than counts may lie apart
+            entries = await outbox.wait(min(COUNT_AT_MOST, max(0.0, due - time.monotonic())))
             if entries:
                 await self._publish(entries)
             await self._timers(time.monotonic())
@@ -335,7 +336,7 @@ def _fresh(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def arrive(view: View) -> tuple[View, list[str]]:
     """Complete a view with the rows that it shows, and render what has changed since it was rendered."""
     if view.query is not None and view.shown is None:
-        view = replace(view, shown=tuple(queries.page_of(view.query, timezone.now()).values_list("pk", flat=True)))
+        view = replace(view, shown=tuple(queries.page_keys(view.query, timezone.now())))
     if view.everything and view.since is None:
         return view, []
     changed = changed_since(view.since)

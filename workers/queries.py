@@ -574,11 +574,19 @@ def fleet(query: FleetQuery, now: datetime) -> Fleet:
     return Fleet(query, counts, rows, watching, position, now, ignored)
 
 
-def page_of(query: FleetQuery, now: datetime) -> QuerySet[Worker]:
-    """The runs on one page of a view, in its order."""
+def page_keys(query: FleetQuery, now: datetime) -> QuerySet[Worker, int]:
+    """The primary keys of the runs on one page of a view, in its order."""
     start = (query.page - 1) * query.size
     runs = Worker.objects.filter(query.condition(now)).order_by(*query.order)
-    return runs.defer(*HEAVY)[start : start + query.size]
+    return runs.values_list("pk", flat=True)[start : start + query.size]
+
+
+def page_of(query: FleetQuery, now: datetime) -> QuerySet[Worker]:
+    """The runs on one page of a view, in its order.
+
+    Found by key first: a database that sorts ten thousand whole rows to give out fifty of them copies them all.
+    """
+    return Worker.objects.filter(pk__in=page_keys(query, now)).order_by(*query.order).defer(*HEAVY)
 
 
 def rows(keys: Iterable[int], watching: Watches, now: datetime) -> list[Row]:
@@ -601,7 +609,7 @@ class News:
 
 def news(query: FleetQuery, keys: Iterable[int], now: datetime) -> Callable[[tuple[int, ...]], News]:
     """Look at a view once, for all pages that show it; what is returned compares it with what one of them shows."""
-    present = tuple(page_of(query, now).values_list("pk", flat=True))
+    present = tuple(page_keys(query, now))
     left = set(keys) - set(present)
     matching = (
         set(Worker.objects.filter(query.condition(now), pk__in=left).values_list("pk", flat=True)) if left else set()
