@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from watchfiles import Change, watch
 
 logger = logging.getLogger(__name__)
-STEP_MS = 4
+STEP_MS = 6
 DEBOUNCE_MS = 20
 #: How long a poller may take to end after its parent died.
 LAST_WORDS_SECONDS = 5.0
