@@ -263,19 +263,18 @@ class Cycle:
         for run in runs:
             paths += run.files
             if directory := self.layout.worker_dir(run.key.worker_id):
-                paths.append(str(directory))
+                paths.append(directory)
         return paths
 
     def _claim(self, run: Run) -> Claim:
         spec, seen, traces = run.spec, run.file, run.traces
-        directory = self.layout.worker_dir(run.key.worker_id)
         return Claim(
             worker_id=run.key.worker_id,
             created_at=spec.created_at if spec else None,
-            worker_dir=str(directory) if directory else "",
+            worker_dir=self.layout.worker_dir(run.key.worker_id),
             pid_file=traces.pid_file if traces else None,
             spec_pid=spec.pid if spec else None,
-            spec_pid_written_at=_written(seen, run.first_seen_at) if seen else None,
+            spec_pid_written_at=_written(seen, run.first_seen_at) if seen and spec and spec.pid else None,
             companion=traces.companion if traces else None,
             host=spec.host if spec else "",
         )

@@ -182,13 +182,8 @@ class Reason:
     side: Side = "for"
     at: datetime | None = None  # the moment that it is about; pages let its age tick
 
-    def as_json(self) -> dict[str, str | None]:
-        return {
-            "text": self.text,
-            "source": self.source,
-            "side": self.side,
-            "at": self.at.isoformat().replace("+00:00", "Z") if self.at else None,
-        }
+    def as_json(self) -> dict[str, str | datetime | None]:
+        return {"text": self.text, "source": self.source, "side": self.side, "at": self.at}
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def _moment(value: datetime | None) -> Any:
     """A time as the database takes it without going through a model field."""
     if value is None or not _sqlite():
         return value
-    return str(value.replace(tzinfo=None))
+    return value.isoformat(" ")[:-6]  # all times are in UTC, so what is cut off is +00:00
 
 
 @cache
@@ -75,7 +75,7 @@ def _sqlite() -> bool:
 
 
 def _json(value: object) -> str:
-    return orjson.dumps(value, default=str).decode()
+    return orjson.dumps(value, default=str, option=orjson.OPT_UTC_Z).decode()
 
 
 def _columns(model: type[models.Model], names: Iterable[str]) -> list[str]:

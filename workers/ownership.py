@@ -107,7 +107,9 @@ class ProcessTable(LivingProcesses):
         """
         todo: set[Hashable] = set()
         for run, claim in claims.items():
-            if claim.spec_pid is None:  # then a spec that is merely rewritten, as by every heartbeat, changes nothing
+            if (
+                claim.spec_pid is None and claim.spec_pid_written_at
+            ):  # then a spec that is merely rewritten, as by every heartbeat, changes nothing
                 claim = replace(claim, spec_pid_written_at=None)
             if self._claims.get(run) != claim:
                 self._remember(run, claim)
@@ -199,7 +201,9 @@ class ProcessTable(LivingProcesses):
 
     def _let_go(self, run: Hashable) -> set[int]:
         """Take a run's processes from it. Return their pids."""
-        look, found = self._looks.pop(run, _Look()), self._found.get(run, WorkerProcesses())
+        look, found = self._looks.pop(run, None), self._found.get(run)
+        if look is None or found is None:
+            return set()
         pids = {process.pid for process in (*found.tree, *found.companions)}
         for pid in pids:
             if self.owner.get(pid) == run:

@@ -67,7 +67,8 @@ class Run:
     def file(self) -> SpecSeen | None:
         """The file that counts: the one in ``active/``, else the one last written."""
         if len(self.files) == 1:
-            return next(iter(self.files.values()))
+            for seen in self.files.values():
+                return seen
         return max(
             self.files.values(),
             key=lambda seen: (directory_of(seen.path).split("/", 1)[0] == "active", seen.stamp.mtime_ns, seen.path),
@@ -116,7 +117,8 @@ class Run:
             signs.append(Sign(traces.heartbeat.at, traces.heartbeat.source))
         if self.checkin:
             signs.append(Sign(self.checkin.at, self.checkin.source))
-        return tuple(sign for sign in signs if self.own(sign.at))
+        since = self.since
+        return tuple(sign for sign in signs if since is None or sign.at >= since)
 
     def progress(self) -> float | None:
         """The newest word on progress, in percent: a check-in's, the PM daemon's, else the spec's."""
@@ -212,8 +214,7 @@ class Roster:
         affected = self.remove([seen.path]) if before is not None and before != key else []
         run = self.runs.get(key)
         if run is None:
-            run = self._rename(before, key) or Run(key=key, first_seen_at=now)
-            run.memory = replace(run.memory, first_seen_at=run.first_seen_at)
+            run = self._rename(before, key) or Run(key=key, first_seen_at=now, memory=Memory(first_seen_at=now))
             self.runs[key] = run
             affected = [other for other in affected if other is not run]
         self._note_attempt(run, seen, now)

@@ -25,10 +25,9 @@ TABLES = (
 def run(directory: Path) -> Iterator[Figure]:
     home = directory / "home"
     write_fleet(home, workers=10_000, events=60_000, seed=1, now=datetime.now(UTC))
-    place = Place(directory, home)
-    place.run("migrate", "-v0")
-    seconds = place.json("poll", "--once")["seconds"]
-    floor = _read_and_parse(home) + _insert_same_rows(place.database, directory / "floor.sqlite3")
+    # A single run swings by a fifth on a shared machine: the round with the middle ratio of three counts
+    rounds = sorted((_round(directory / str(number), home) for number in range(3)), key=lambda pair: pair[0] / pair[1])
+    seconds, floor = rounds[1]
     yield Figure(
         name="cold poll, 10,000 specs and 60,000 events",
         value=seconds,
@@ -37,6 +36,15 @@ def run(directory: Path) -> Iterator[Figure]:
         floor_name="orjson over the same files, raw executemany of the same rows",
         reach=3.5,
     )
+
+
+def _round(directory: Path, home: Path) -> tuple[float, float]:
+    """Poll into a fresh database, and measure the floor right behind it."""
+    directory.mkdir()
+    place = Place(directory, home)
+    place.run("migrate", "-v0")
+    seconds = place.json("poll", "--once")["seconds"]
+    return seconds, _read_and_parse(home) + _insert_same_rows(place.database, directory / "floor.sqlite3")
 
 
 def _read_and_parse(home: Path) -> float:

@@ -55,9 +55,9 @@ class Layout:
                 return absolute[len(root.rstrip("/")) + 1 :]
         return absolute
 
-    def worker_dir(self, worker_id: str) -> Path | None:
-        """Return ``agents/workers/<id>``, or None for an id that is no safe single part of a path."""
-        return self.agents_workers / worker_id if is_path_part(worker_id) else None
+    def worker_dir(self, worker_id: str) -> str:
+        """Return the path of ``agents/workers/<id>``, or "" for an id that is no safe single part of a path."""
+        return f"{self.home}/{AGENTS_WORKERS}/{worker_id}" if is_path_part(worker_id) else ""
 
     def inside(self, path: str | os.PathLike[str]) -> bool:
         """Whether a path stays inside the home when every link in it is followed."""

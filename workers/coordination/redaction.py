@@ -236,16 +236,18 @@ def redact(value: Any) -> Any:
 
 def _redact(value: Any, secrecy: Secrecy) -> Any:
     if isinstance(value, str):
-        if secrecy is Secrecy.NONE:
+        if not secrecy:
             return redact_text(value)
         return value if value.strip().lower() in ("", "null") else MARK
     if isinstance(value, dict):
         named = value.get("name", value.get("key"))  # {"name": "GITHUB_TOKEN", "value": "…"}
-        named_secrecy = key_secrecy(named) if isinstance(named, str) else Secrecy.NONE
-        return {
-            _redact_key(key): _redact(item, max(secrecy, named_secrecy if key == "value" else key_secrecy(key)))
-            for key, item in value.items()
-        }
+        redacted = {}
+        for key, item in value.items():
+            shown, own = _key(key)
+            if key == "value":
+                own = key_secrecy(named) if isinstance(named, str) else Secrecy.NONE
+            redacted[shown] = _redact(item, max(secrecy, own))
+        return redacted
     if isinstance(value, list):
         return [_redact(item, max(secrecy, _option_before(value, place))) for place, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
@@ -256,8 +258,9 @@ def _redact(value: Any, secrecy: Secrecy) -> Any:
 
 
 @lru_cache(maxsize=8192)
-def _redact_key(key: str) -> str:
-    return redact_text(key)
+def _key(key: str) -> tuple[str, Secrecy]:
+    """A key as it may be stored, and what it says of its value."""
+    return redact_text(key), key_secrecy(key)
 
 
 def _option_before(items: list[Any], place: int) -> Secrecy:

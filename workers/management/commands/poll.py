@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -39,6 +40,8 @@ class Command(BaseCommand):
         home = settings.RELAY_HOME
         if home is None:
             raise CommandError("no home to poll: set COMMIT_RELAY_HOME to the directory that holds coordination/")
+        # Ten thousand runs stay for as long as the poller does; the collector's usual rounds would visit each of them.
+        gc.set_threshold(100_000, 50, 100)
         alarm = Alarm()
         on_signals(alarm)
         if options["until_stdin_closes"]:
