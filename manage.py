@@ -17,7 +17,12 @@ def main() -> None:
         _ = settings.DEBUG  # reads the environment
     except WrongValueError as error:
         sys.exit(f"relay-web: {error}")
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `… | head`: whoever listened has heard enough, which is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 if __name__ == "__main__":

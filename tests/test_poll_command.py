@@ -6,6 +6,8 @@ import json
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from threading import Event
@@ -13,7 +15,7 @@ from threading import Event
 import pytest
 
 from .conftest import Home, iso
-from .running import Place, lives, until
+from .running import ROOT, Place, lives, until
 
 
 def test_poll_once_prints_what_it_read(place: Place, home: Home) -> None:
@@ -177,3 +179,17 @@ def test_polling_needs_no_terminal_and_prints_no_bar(place: Place, home: Home) -
     done = place.run("poll", "--once", "--json")
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_reader_that_has_heard_enough_is_no_error(place: Place, home: Home) -> None:
+    home.spec()
+    place.run("poll", "--once")
+    command = [sys.executable, "manage.py", "workers"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=place.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as `head` does
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141
