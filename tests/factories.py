@@ -137,15 +137,10 @@ def _running(health: Health, number: int, now: datetime, checkin: datetime) -> d
     if health in (Health.ZOMBIE, Health.CRASHED):
         return values | {"process_gone_at": now - timedelta(minutes=3)}
     pid = 41000 + number
+    began, shared = checkin.isoformat(), {"user": "relay", "ours": True, "cwd": "/srv/relay"}
     tree = [
-        {
-            "pid": pid,
-            "ppid": 1,
-            "started_at": checkin.isoformat(),
-            "argv": ["/bin/bash", "execute.sh"],
-            "user": "relay",
-        },
-        {"pid": pid + 1, "ppid": pid, "started_at": checkin.isoformat(), "argv": ["claude", "-p"], "user": "relay"},
+        {"pid": pid, "ppid": 1, "started_at": began, "command": "/bin/bash execute.sh", **shared},
+        {"pid": pid + 1, "ppid": pid, "started_at": began, "command": "claude -p", **shared},
     ]
     busy = health is Health.HEALTHY
     return values | {

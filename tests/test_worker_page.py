@@ -1,0 +1,30 @@
+"""The page of one worker, from a real process to its HTML."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.test import Client
+
+from workers.cycle import Cycle
+
+from .conftest import Home, iso
+
+
+@pytest.mark.django_db
+def test_it_shows_the_command_of_each_process_of_the_worker(home: Home, as_viewer: Client) -> None:
+    home.spec("w-1", execution__started_at=iso(datetime.now(UTC) - timedelta(minutes=2)))
+    directory = home.path / "agents/workers/w-1"
+    directory.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "417"], cwd=directory) as process:
+        try:
+            cycle = Cycle(home.path, "host-a", 2.0)
+            cycle.start(datetime.now(UTC))
+            cycle.run_once(datetime.now(UTC))
+            page = as_viewer.get("/workers/w-1/").content.decode()
+        finally:
+            process.kill()
+    assert f'<td class="num">{process.pid}</td>' in page
+    assert "<code>sleep 417</code>" in page
