@@ -55,3 +55,12 @@ def test_scrolling_in_the_spec_survives_a_push(page: Page) -> None:
     factories.change(worker, progress_pct=1)
     expect(spec).to_contain_text('"key-199": 200')
     assert spec.evaluate("(box) => box.scrollTop") == 500
+
+
+def test_nothing_scrolls_sideways_on_a_phone_however_long_the_lines_of_the_spec(page: Page) -> None:
+    worker = factories.add(Health.STALLED)
+    WorkerDocument.objects.filter(worker=worker).update(spec={"description": "one long line " * 40})
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(worker.get_absolute_url())
+    expect(page.locator("#documents pre").first).to_contain_text("one long line")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
