@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 from django.db import transaction
 
+from .coordination.files import moment_of
 from .coordination.layout import Layout
 from .coordination.reader import DirectoryReader
 from .coordination.records import (
@@ -32,7 +33,7 @@ from .coordination.streams import first_cursor, read_log
 from .health import Health, Limits, effective_limits, judge
 from .ingest import RUNS_PER_TRANSACTION, Store, chunks
 from .models import Finding
-from .ownership import Claim, ProcessTable
+from .ownership import Claim, ProcessTable, make_claim
 from .processes import boot_id
 from .runs import Roster, Run, RunKey
 
@@ -267,17 +268,9 @@ class Cycle:
         return paths
 
     def _claim(self, run: Run) -> Claim:
-        spec, seen, traces = run.spec, run.file, run.traces
-        return Claim(
-            worker_id=run.key.worker_id,
-            created_at=spec.created_at if spec else None,
-            worker_dir=self.layout.worker_dir(run.key.worker_id),
-            pid_file=traces.pid_file if traces else None,
-            spec_pid=spec.pid if spec else None,
-            spec_pid_written_at=_written(seen, run.first_seen_at) if seen and spec and spec.pid else None,
-            companion=traces.companion if traces else None,
-            host=spec.host if spec else "",
-        )
+        seen = run.file
+        written_at = moment_of(seen.stamp) if seen and run.spec and run.spec.pid else None
+        return make_claim(self.layout, run.key.worker_id, run.spec, written_at, run.traces)
 
     # -- judge
 
@@ -444,6 +437,3 @@ def _finding(path: str, kind: Finding.Kind, detail: str, problem: Problem | None
         finding.line, finding.column, finding.excerpt = problem.line, problem.column, problem.excerpt
     return finding
 
-
-def _written(seen: SpecSeen, like: datetime) -> datetime:
-    return datetime.fromtimestamp(seen.stamp.mtime_ns / 1e9, like.tzinfo)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from .coordination.commands import Kind
-from .coordination.records import PidFile, WorkerProcesses
+from .coordination.layout import Layout
+from .coordination.records import PidFile, Spec, Traces, WorkerProcesses
 from .processes import LINUX, Entry, LivingProcesses
 
 #: A pid file or process from longer than this before ``created_at`` belongs to an earlier run of the id.
@@ -43,6 +44,25 @@ class Claim:
     spec_pid_written_at: datetime | None  # mtime of the spec
     companion: PidFile | None = None
     host: str = ""  # the one its spec names, "" if none
+
+
+def make_claim(
+    layout: Layout, worker_id: str, spec: Spec | None, written_at: datetime | None, traces: Traces | None
+) -> Claim:
+    """Put together what the coordination directory says of a run's processes.
+
+    ``written_at`` is the time of the spec's last write: a pid in it was true then.
+    """
+    return Claim(
+        worker_id=worker_id,
+        created_at=spec.created_at if spec else None,
+        worker_dir=layout.worker_dir(worker_id),
+        pid_file=traces.pid_file if traces else None,
+        spec_pid=spec.pid if spec else None,
+        spec_pid_written_at=written_at if spec and spec.pid else None,
+        companion=traces.companion if traces else None,
+        host=spec.host if spec else "",
+    )
 
 
 class Evidence(IntEnum):
