@@ -42,6 +42,9 @@ PRUNE_EVERY = timedelta(minutes=5)
 LIMITS_EVERY = timedelta(seconds=1)
 #: A worker's tree that uses more than this share of a core between two observations is at work.
 WORKING_PERCENT = 1.0
+#: What a run is judged to be whose process is gone.
+LOST = frozenset({Health.ZOMBIE, Health.CRASHED})
+HELD_FOR = timedelta(seconds=1)
 #: Bytes of a log that are read and stored in one transaction.
 LOG_STEP = 1024 * 1024
 Progress = Callable[[str, int, int], None]
@@ -279,12 +282,19 @@ class Cycle:
         if not run.files and run.missed < 2:
             return False
         verdict = judge(run.observe(self.pm.daemon.last_loop), now, self.limits)
+        if verdict.health in LOST and verdict.health != run.health and run.pk in self.store.held():
+            # A remediation stops it; until its spec says what has become of it, that it has no process means nothing.
+            self._look_again(run, now + HELD_FOR)
+            return False
         run.settle(verdict, now)
         if verdict.recheck_at:
             # A moment later, since a limit is passed when more than it has gone by.
-            run.due = verdict.recheck_at + timedelta(milliseconds=1)
-            heapq.heappush(self._due, (run.due, next(self._order), run))
+            self._look_again(run, verdict.recheck_at + timedelta(milliseconds=1))
         return True
+
+    def _look_again(self, run: Run, at: datetime) -> None:
+        run.due = at
+        heapq.heappush(self._due, (at, next(self._order), run))
 
     def _pop_due(self, now: datetime) -> dict[RunKey, Run]:
         """Take the runs whose verdict time alone may have changed."""
@@ -436,4 +446,3 @@ def _finding(path: str, kind: Finding.Kind, detail: str, problem: Problem | None
     if problem:
         finding.line, finding.column, finding.excerpt = problem.line, problem.column, problem.excerpt
     return finding
-

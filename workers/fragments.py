@@ -14,9 +14,13 @@ from typing import Any
 from django.template.loader import get_template
 
 from .queries import Counts, News, Row, Watches, WorkerPage
+from .remediation.queries import BatchView, Card, WorkerRepairs
 
 #: The parts of a worker's page, each pushed as one frame; `templates/workers/worker/<name>.html`.
-WORKER_PARTS = ("state", "head", "why", "timeline", "facts", "processes", "documents")
+WORKER_PARTS = (
+    *("state", "head", "why", "timeline", "facts", "processes", "documents"),
+    *("remediate", "remediations"),
+)
 _TICKING = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)|data-(?:now|position)=\"[^\"]*\"")
 
 
@@ -29,8 +33,23 @@ def row(shown: Row) -> str:
     return get_template("workers/fleet/row.html").render({"row": shown, "oob": True})
 
 
-def worker_parts(page: WorkerPage) -> list[str]:
-    return [get_template(f"workers/worker/{name}.html").render({"page": page, "oob": True}) for name in WORKER_PARTS]
+def worker_parts(page: WorkerPage, repairs: WorkerRepairs) -> list[str]:
+    context = {"page": page, "repairs": repairs, "oob": True}
+    return [get_template(f"workers/worker/{name}.html").render(context) for name in WORKER_PARTS]
+
+
+def remediation(card: Card) -> list[str]:
+    """A remediation as a card and as a row of a list: a page shows one of them, or neither."""
+    names = ("card", "row")
+    return [get_template(f"workers/remediation/{name}.html").render({"card": card, "oob": True}) for name in names]
+
+
+def batch(view: BatchView) -> str:
+    return get_template("workers/remediation/summary.html").render({"batch": view, "oob": True})
+
+
+def news_of_remediations() -> str:
+    return get_template("workers/remediation/news.html").render({"new": True, "oob": True})
 
 
 def pulse(watches: Watches, position: int, now: datetime) -> dict[str, str]:

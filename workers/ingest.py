@@ -26,6 +26,7 @@ from .models import (
     LogFile,
     Poller,
     PollerGap,
+    Remediation,
     Worker,
     WorkerDocument,
 )
@@ -41,7 +42,7 @@ KEY_FIELDS = ("id", "host", "worker_id", "run_key", "first_seen_at")
 #: A change of one of these is shown in the pages, so it goes to the outbox.
 SHOWN_FIELDS = (
     *("created_at", "path", "directory", "live", "worker_type", "task_id", "master", "status", "priority"),
-    *("description", "started_at", "ended_at", "time_limit_minutes", "time_limit_source", "token_budget"),
+    *("description", "retry_of", "started_at", "ended_at", "time_limit_minutes", "time_limit_source", "token_budget"),
     *("tokens_used", "error", "problem_line", "problem_column", "problem_excerpt", "attempt", "attempt_began"),
     *("process_gone_at", "last_checkin_at", "last_checkin_source", "progress_pct", "pid", "pid_found_by"),
     *("pm_health", "pm_disagrees", "health", "severity", "health_since", "reasons", "remedy", "overdue"),
@@ -126,6 +127,16 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
+def announce(kind: Change.Kind, keys: Sequence[int], now: datetime) -> None:
+    """Put rows into the outbox, in the transaction that makes them true; on PostgreSQL wake the tails as well."""
+    if not keys:
+        return
+    insert(Change, ("kind", "key", "at"), [(kind.value, key, _moment(now)) for key in keys])
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("NOTIFY relay_change")
+
+
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +163,7 @@ def _shown(run: Run, pm_last_loop: datetime | None, now: datetime) -> Row:
     return (
         *(_moment(spec.created_at), path, directory_of(path)[:1000], bool(seen) and run.live),
         *(spec.worker_type[:100], spec.task_id[:255], spec.master[:100], spec.status[:100], spec.priority[:50]),
-        *(spec.description, _moment(spec.started_at), _moment(spec.ended_at)),
+        *(spec.description, spec.retry_of[:255], _moment(spec.started_at), _moment(spec.ended_at)),
         *(spec.time_limit_minutes, spec.time_limit_source[:100], spec.token_budget, spec.tokens_used, spec.error),
         *((problem.line, problem.column, problem.excerpt) if problem else (None, None, "")),
         *(memory.attempt, _moment(memory.attempt_began), _moment(memory.process_gone_at)),
@@ -264,6 +275,11 @@ class Store:
         """The admin's limits, in seconds."""
         return dict(Limit.objects.values_list("name", "seconds"))
 
+    def held(self) -> set[int]:
+        """The runs that are being stopped by a remediation at this moment: what happens to them is no crash."""
+        held = Remediation.objects.filter(host=self.host, state=Remediation.State.RUNNING, holds=True)
+        return set(held.values_list("worker_id", flat=True))
+
     # -- runs
 
     def save_runs(self, runs: Sequence[Run], pm_last_loop: datetime | None, now: datetime) -> int:
@@ -291,7 +307,7 @@ class Store:
         insert(Worker, (*KEY_FIELDS, *SHOWN_FIELDS, *QUIET_FIELDS), inserts)
         update(Worker, ("run_key", *SHOWN_FIELDS, *QUIET_FIELDS), updates)
         insert(HealthChange, ("worker", "at", "attempt", "old", "new", "reason"), history)
-        self.announce(Change.Kind.WORKER, [*[row[0] for row in inserts], *[row[-1] for row in updates]], now)
+        announce(Change.Kind.WORKER, [*[row[0] for row in inserts], *[row[-1] for row in updates]], now)
         return len(inserts) + len(updates)
 
     def save_documents(self, specs: dict[int, str], entries: dict[int, str | None]) -> None:
@@ -333,7 +349,7 @@ class Store:
             **({"replaced_at": now} if batch.replaced else {}),
         )
         if batch.records or batch.damages:
-            self.announce(Change.Kind.EVENTS, [pk], now)
+            announce(Change.Kind.EVENTS, [pk], now)
         self.log_ids[cursor.path], self.cursors[cursor.path] = pk, cursor
 
     def _save_damages(self, path: str, damages: Sequence[Damage], now: datetime) -> None:
@@ -367,23 +383,14 @@ class Store:
         for finding in Finding.objects.bulk_create(new, batch_size=1000):
             self.findings.setdefault(finding.path, {})[finding.kind, finding.detail] = finding.pk
 
-    # -- outbox and poller
-
-    def announce(self, kind: Change.Kind, keys: Sequence[int], now: datetime) -> None:
-        """Put rows into the outbox; on PostgreSQL wake the tails as well."""
-        if not keys:
-            return
-        insert(Change, ("kind", "key", "at"), [(kind.value, key, _moment(now)) for key in keys])
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("NOTIFY relay_change")
+    # -- poller
 
     def save_poller(self, *, error: str, error_since: datetime, **values: Any) -> None:
         """Write the poller's row. An error that goes on keeps the time at which it began; pages hear of its changes."""
         if error != self.error:
             values |= {"error": error, "error_since": error_since if error else None}
             self.error = error
-            self.announce(Change.Kind.POLLER, [self.poller_id], error_since)
+            announce(Change.Kind.POLLER, [self.poller_id], error_since)
         Poller.objects.filter(pk=self.poller_id).update(**values)
 
     def prune(self, now: datetime) -> None:

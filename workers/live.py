@@ -27,6 +27,7 @@ from . import door, fragments, queries
 from .models import Change, Worker
 from .outbox import PATIENCE, Entry, Outbox, Replaced, open_outbox
 from .queries import SIZES, FleetQuery
+from .remediation.queries import batch_view, cards_of, worker_repairs
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -37,6 +38,8 @@ PULSE, PULSE_AT_MOST = 3.0, 1.0
 #: The least time between two counts of the fleet. Counting takes at most a tenth of the time, however large the fleet.
 COUNT_AT_MOST, COUNT_SHARE = 0.25, 0.1
 DOOR_CHECK = 60.0
+#: Cards of remediations that one page may show.
+MOST_CARDS = 50
 #: Rows that are rendered before the others get their turn.
 CHUNK = 100
 #: Frames that may wait for a slow browser. Then it is cut off; when it is back it gets the present state.
@@ -52,7 +55,19 @@ class View:
     shown: tuple[int, ...] | None = None  # the rows on it, in order; None: as its query says
     worker: int | None = None  # a worker page
     everything: bool = False  # every worker that changes
+    remediations: frozenset[int] = frozenset()  # cards on the page
+    batch: int | None = None  # an act on many
+    audit: bool = False  # the list of remediations
     since: int | None = None  # the position of the outbox that it was rendered at
+
+    @property
+    def shows_repairs(self) -> bool:
+        return bool(self.remediations or self.batch or self.audit or self.worker)
+
+    def shows(self, repair: Repair) -> bool:
+        """Whether the page may show this remediation somewhere."""
+        mine = repair.pk in self.remediations or (self.batch is not None and self.batch == repair.batch)
+        return self.audit or mine or self.worker in repair.workers
 
     @classmethod
     def parse(cls, query_string: str) -> View:
@@ -61,17 +76,35 @@ class View:
         since = _integer(params.get("since", ""))
         if set(params) <= {"since"}:
             return cls(everything=True, since=since)
+        cards = frozenset(_integers(params.get("remediation", ""))[:MOST_CARDS])
         if "worker" in params:
-            return cls(worker=_integer(params["worker"]), since=since)
-        if params.get("view", "fleet") != "fleet":
-            return cls(since=since)
+            return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
+        if "batch" in params:
+            return cls(batch=_integer(params["batch"]), since=since)
+        if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
+            return cls(remediations=cards, audit=params.get("view") == "remediations", since=since)
         shown = params.get("shown")
-        keys = None if shown is None else [key for part in shown.split(",") if (key := _integer(part)) is not None]
-        return cls(FleetQuery.parse(params), None if keys is None else tuple(keys[: SIZES[-1]]), since=since)
+        keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
+        return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
+
+
+def _integers(text: str) -> list[int]:
+    return [key for part in text.split(",") if (key := _integer(part)) is not None]
 
 
 def _integer(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A remediation that changed, as text, and what it is about."""
+
+    pk: int
+    workers: frozenset[int]
+    batch: int | None
+    new: bool
+    texts: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -246,12 +279,16 @@ class Hub:
 
     async def _publish(self, entries: Iterable[Entry]) -> None:
         """Render what changed, once, and hand it to those who show it."""
-        changed = set()
+        changed, repairs = set(), set()
         for entry in entries:
             if entry.kind == Change.Kind.WORKER and entry.key is not None:
                 changed.add(entry.key)
+            elif entry.kind == Change.Kind.REMEDIATION and entry.key is not None:
+                repairs.add(entry.key)
             elif entry.kind == Change.Kind.POLLER:
                 self._next_pulse = min(self._next_pulse, self._last_pulse + PULSE_AT_MOST)
+        if repairs:
+            await self._publish_repairs(repairs)
         if not changed:
             return
         self._uncounted = True
@@ -266,6 +303,20 @@ class Hub:
                     render, [key for key in part if key in rows], [key for key in part if key in pages]
                 )
                 self._hand_out(texts, parts)
+
+    async def _publish_repairs(self, keys: set[int]) -> None:
+        """Render remediations that changed, for the pages that show them, their worker or the act on many."""
+        if not any(each.view.shows_repairs for each in self.subscribers):
+            return
+        async with self._turn:
+            for repair in await self._run(repaired, sorted(keys)):
+                messages = [frame(text) for text in repair.texts]
+                for subscriber in list(self.subscribers):
+                    if subscriber.view.shows(repair):
+                        for message in messages:
+                            subscriber.push(message)
+                    if subscriber.view.audit and repair.new:
+                        subscriber.push(frame(fragments.news_of_remediations()))
 
     def _hand_out(self, texts: dict[int, str], parts: dict[int, list[str]]) -> None:
         rows = {key: frame(text) for key, text in texts.items()}
@@ -346,7 +397,8 @@ def arrive(view: View) -> tuple[View, list[str]]:
         [key for key in view.shown or () if changed is None or key in changed],
         [view.worker] if view.worker is not None and (changed is None or view.worker in changed) else [],
     )
-    return view, [*rows.values(), *(text for parts in pages.values() for text in parts)]
+    cards = [text for repair in repaired(view.remediations) for text in repair.texts]
+    return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards]
 
 
 def changed_since(position: int | None) -> set[int] | None:
@@ -380,7 +432,26 @@ def render(row_keys: list[int], page_keys: list[int]) -> tuple[dict[int, str], d
 
 def worker_parts(key: int, now: datetime) -> list[str]:
     worker = Worker.objects.filter(pk=key).first()
-    return fragments.worker_parts(queries.worker_page(worker, (), 0, now)) if worker else []
+    if worker is None:
+        return []
+    return fragments.worker_parts(queries.worker_page(worker, (), 0, now), worker_repairs(worker, now))
+
+
+def repaired(keys: Iterable[int]) -> list[Repair]:
+    """Render remediations, each once, with the sum of the act on many that it belongs to."""
+    now = timezone.now()
+    found = []
+    summaries: dict[int, str] = {}
+    for card in cards_of(keys, now):
+        it, texts = card.remediation, fragments.remediation(card)
+        if it.batch and it.batch_id is not None:
+            if it.batch_id not in summaries:
+                summaries[it.batch_id] = fragments.batch(batch_view(it.batch, now, whole=False))
+            texts.append(summaries[it.batch_id])
+        about = frozenset(key for key in (it.worker_id, it.undoes and it.undoes.worker_id) if key)
+        new = it.state in (it.State.PLANNING, it.State.PLANNED)
+        found.append(Repair(it.pk, about, it.batch_id, new, tuple(texts)))
+    return found
 
 
 def pulse(position: int) -> dict[str, str]:

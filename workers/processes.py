@@ -7,7 +7,9 @@ process has ended, it may not be read) are ordinary and never raise.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Set
@@ -27,6 +29,7 @@ SWEEP_EVERY = 10.0  # seconds between two looks at all names and directories
 VERIFY_EVERY = 1.0  # seconds between two looks at whether workers' processes are still the same
 SHORTEST_SAMPLE = timedelta(seconds=0.5)  # CPU time comes in ticks of 10 ms; over less than this it would be noise
 LONGEST_ARGUMENT, MOST_ARGUMENTS = 500, 60  # characters and arguments that are kept to show; prompts are long
+MOST_OPEN_FILES = 40
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 LINUX = sys.platform == "linux"
@@ -95,6 +98,12 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return f"boot-{psutil.boot_time():.0f}"
+
+
+def own_key() -> ProcessKey:
+    """The identity of this very process."""
+    stat = _stat(os.getpid())
+    return ProcessKey(os.getpid(), stat.start_ticks if stat else 0, boot_id())
 
 
 def _stat(pid: int) -> Stat | None:
@@ -174,6 +183,75 @@ def _shown(argv: list[str]) -> tuple[str, ...]:
         shown.append(text if len(text) <= LONGEST_ARGUMENT else f"{text[:LONGEST_ARGUMENT]}…")
         secret = arg.startswith("-") and "=" not in arg and key_secrecy(arg.lstrip("-")) is not Secrecy.NONE
     return tuple(shown)
+
+
+# -- one process, to be stopped or described
+
+
+def send_signal(key: ProcessKey, number: int) -> str:
+    """Signal exactly this process and no other that may have its pid by now. Return why it was refused, else "".
+
+    A process that is gone has nothing to refuse. Where the kernel has handles on processes, the identity is compared
+    while the handle is held, so that the pid cannot change hands in between.
+    """
+    if key.boot_id != boot_id():
+        return ""
+    handle = None
+    try:
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(NotImplementedError):
+                handle = os.pidfd_open(key.pid)
+        stat = _stat(key.pid)
+        if stat is None or stat.start_ticks != key.start_ticks:
+            return ""
+        if handle is None:
+            os.kill(key.pid, number)
+        else:
+            signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        return f"the user of this poller may not signal process {key.pid}"
+    except OSError as error:
+        return f"process {key.pid} cannot be signalled: {(error.strerror or 'unknown error').lower()}"
+    finally:
+        if handle is not None:
+            os.close(handle)
+    return ""
+
+
+def state_of(pid: int) -> str:
+    """Name the state that a process is in, as psutil does: ``disk-sleep`` for one that nothing can end."""
+    try:
+        return str(psutil.Process(pid).status())
+    except psutil.Error:
+        return "gone"
+
+
+def describe(process: Process) -> dict[str, Any]:
+    """Describe a process for the record: what it is, what it has used, which files it has open.
+
+    What may not be read is left out. ``cpu_seconds`` is its own time since its start, ``rss_bytes`` its memory now.
+    """
+    found: dict[str, Any] = {
+        "pid": process.pid,
+        "ppid": process.ppid,
+        "command": redact_text(" ".join(process.argv) or process.name),
+        "cwd": process.cwd,
+        "user": process.user,
+        "started_at": process.started_at.isoformat(),
+    }
+    try:
+        known = psutil.Process(process.pid)
+        with known.oneshot():
+            found["state"] = known.status()
+            found["cpu_seconds"] = round(sum(known.cpu_times()[:2]), 2)
+            found["rss_bytes"] = known.memory_info().rss
+            found["threads"] = known.num_threads()
+        found["open_files"] = sorted({redact_text(file.path) for file in known.open_files()})[:MOST_OPEN_FILES]
+    except (psutil.Error, OSError):
+        pass  # it has ended meanwhile, or is another user's: what was read so far stays
+    return found
 
 
 # -- all processes

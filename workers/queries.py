@@ -22,6 +22,7 @@ from django.http import QueryDict
 
 from .health import PM_SILENT_AFTER, TROUBLED, Health
 from .models import Change, HealthChange, Poller, PollerGap, Worker, WorkerDocument
+from .remediation.actions import Action, first_aid
 
 SIZES = (50, 100, 200)
 #: How far back the tiles of runs that have ended look.
@@ -244,6 +245,14 @@ class FleetQuery:
                 condition &= Q(**{name: value})
         return condition
 
+    @property
+    def words(self) -> str:
+        """The filter spelt out, "" for the default view."""
+        said = [" or ".join(self.health)] if self.health else []
+        said += [f"{FACET_WORDS[name]} {value}" for name in FACETS if (value := getattr(self, name))]
+        said += [f"search “{self.q}”"] if self.q else []
+        return ", ".join([*said, *(["earlier runs too"] if self.runs else [])])
+
     def _states(self, now: datetime) -> Q:
         """Live runs; runs that have ended only where somebody asks for them, and then the recent ones."""
         chosen = self.chosen
@@ -273,6 +282,7 @@ class FleetQuery:
 
 #: Columns of equal name in the query, the row and the list of groups.
 FACETS = ("worker_type", "master", "host")
+FACET_WORDS = {"worker_type": "type", "master": "master", "host": "host"}
 
 
 def _plain(params: QueryDict, name: str) -> str:
@@ -393,6 +403,11 @@ class Row:
     @property
     def pm_silent(self) -> bool:
         return self.watch is None or self.watch.pm_silent
+
+    @property
+    def first_aid(self) -> Action | None:
+        """What is usually done about it: the button of the row."""
+        return first_aid(self.health) if self.worker.live else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,6 +587,11 @@ def fleet(query: FleetQuery, now: datetime) -> Fleet:
         counts = replace(counts, query=query)
     rows = tuple(Row(worker, watching.of(worker.host), now) for worker in page_of(query, now))
     return Fleet(query, counts, rows, watching, position, now, ignored)
+
+
+def all_of(query: FleetQuery, now: datetime) -> QuerySet[Worker]:
+    """Every run of a view, on whichever page."""
+    return Worker.objects.filter(query.condition(now)).order_by(*query.order).defer(*HEAVY)
 
 
 def page_keys(query: FleetQuery, now: datetime) -> QuerySet[Worker, int]:

@@ -7,13 +7,16 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
+from .remediation.actions import ACTIONS
+
 VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 
-#: role -> its permissions: "view" stands for seeing everything, "users" for managing people, "limits" for the limits.
+#: role -> its permissions: "view" stands for seeing everything, "repair" for every action of the table, "users" for
+#: managing people, "limits" for the limits.
 ROLES = {
     VIEWER: ("view",),
-    OPERATOR: ("view",),
-    ADMIN: ("view", "users", "limits"),
+    OPERATOR: ("view", "repair"),
+    ADMIN: ("view", "repair", "users", "limits"),
 }
 
 
@@ -32,6 +35,9 @@ def synchronise(using: str = "default", **kwargs: Any) -> None:
     permissions = Permission.objects.using(using).filter(content_type__app_label__in=["auth", "workers"])
     meaning = {
         "view": permissions.filter(content_type__app_label="workers", codename__startswith="view_"),
+        "repair": permissions.filter(
+            content_type__app_label="workers", codename__in=[action.permission for action in ACTIONS.values()]
+        ),
         "users": permissions.filter(content_type__model__in=["user", "group"]),
         "limits": permissions.filter(content_type__model="limit"),
     }

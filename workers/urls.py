@@ -6,6 +6,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, register_converter
 
 from . import consumers
+from .views import remediation as repairs
 from .views.components import components
 from .views.fleet import fleet, usage
 from .views.icon import icon
@@ -32,6 +33,16 @@ urlpatterns = [
     path("usage/", usage, name="usage"),
     path("workers/", worker, name="run"),
     path("workers/<any:worker_id>/", worker, name="worker"),
+    path("remediations/", repairs.remediations, name="remediations"),
+    path("remediations/export.csv", repairs.export, name="remediations-export"),
+    path("remediations/new/", repairs.new, name="remediation-new"),
+    path("remediations/many/", repairs.new_batch, name="batch-new"),
+    path("remediations/many/<int:pk>/", repairs.batch, name="batch"),
+    path("remediations/many/<int:pk>/confirm/", repairs.confirm_batch, name="batch-confirm"),
+    path("remediations/many/<int:pk>/withdraw/", repairs.withdraw_batch, name="batch-withdraw"),
+    path("remediations/<int:pk>/", repairs.remediation, name="remediation"),
+    path("remediations/<int:pk>/confirm/", repairs.confirm, name="remediation-confirm"),
+    path("remediations/<int:pk>/withdraw/", repairs.withdraw, name="remediation-withdraw"),
     path("components/", components, name="components"),
     path("icon/<str:state>.svg", icon, name="icon"),
     path("setup/<str:token>/", setup, name="setup"),

@@ -11,12 +11,13 @@ PM_STATE = "coordination/pm-state.json"
 PM_HEARTBEAT = "coordination/pm-daemon-heartbeat.json"
 CHECKINS = "coordination/worker-checkins"
 EVENTS = "coordination/events"
+DASHBOARD_EVENTS = "coordination/dashboard-events.jsonl"
 AGENTS_WORKERS = "agents/workers"
 AGENTS_WORKER_LOGS = "agents/logs/workers"
 #: The JSON logs with a fixed name; those in ``coordination/events`` are found by their ending.
 FIXED_LOGS = (
     "coordination/pm-activity.jsonl",
-    "coordination/dashboard-events.jsonl",
+    DASHBOARD_EVENTS,
     "coordination/worker-health-metrics.jsonl",
 )
 

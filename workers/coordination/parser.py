@@ -290,6 +290,14 @@ DESCRIPTION = _keys(
     "scope.description",
     "scope.objective",
 )
+RETRY_OF = _keys(
+    "task_data.metadata.retry_of",
+    "metadata.retry_of",
+    "context.retry_of",
+    "task_data.context.retry_of",
+    "task_data.retry_of",
+    "retry_of",
+)
 ERROR = _keys("execution.error", "failure_reason", "error", "zombie_reason", "cleanup.reason", "execution.notes")
 
 _SECTIONS = _keys(
@@ -300,6 +308,8 @@ _SECTIONS = _keys(
     "context",
     "task_data",
     "task_data.context",
+    "task_data.metadata",
+    "metadata",
     "cleanup",
     "scope",
     "token_budget",
@@ -417,6 +427,12 @@ def parse_spec(data: bytes, path: str) -> Spec | Problem | Other:
     return _spec(redact(document) if may_hold_secret(data) else document, path)
 
 
+def description_of(data: bytes) -> str:
+    """Return a spec's description as it stands in the file, for whom it is to be handed on to; never to be stored."""
+    document = load(data)
+    return "" if isinstance(document, Problem) else _Lookup(document, _SECTIONS).text(DESCRIPTION, TEXT_LENGTH)
+
+
 def _with_reading(problem: Problem, data: bytes, path: str) -> Problem:
     """Add what an unreadable spec would say with its blank values read as null; only to show."""
     filled = _fill_holes(data)
@@ -469,6 +485,7 @@ def _spec(document: Document, path: str) -> Spec:
         status=status,
         priority=look.text(PRIORITY, 50),
         description=look.text(DESCRIPTION, TEXT_LENGTH),
+        retry_of=look.text(RETRY_OF, ID_LENGTH),
         started_at=started_at,
         ended_at=ended_at,
         time_limit_minutes=time_limit,

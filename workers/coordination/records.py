@@ -46,6 +46,7 @@ class Spec:
     status: str = ""
     priority: str = ""
     description: str = ""
+    retry_of: str = ""  # the task that this one is to do again
     started_at: datetime | None = None
     ended_at: datetime | None = None
     time_limit_minutes: float | None = None

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 
 from workers import fragments, queries
 from workers.queries import SIZES, SORTS, Fleet, FleetQuery
+from workers.remediation.actions import IN_BULK
 
 from .page import for_viewers, frame
 
@@ -46,6 +47,7 @@ def _context(shown: Fleet) -> dict[str, Any]:
         "query": query,
         "counts": counts,
         "title": counts.title,
+        "bulk": IN_BULK,
         "columns": [_column(query, name) for name in SORTS],
         "pager": counts.pages > 1
         and {

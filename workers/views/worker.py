@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from workers import queries
+from workers.remediation.queries import worker_repairs
 
 from .page import for_viewers, frame
 
@@ -25,4 +26,5 @@ def worker(request: HttpRequest, worker_id: str = "") -> HttpResponse:
         around = frame(watches, queries.outbox_position(), now, "view=none")
         return render(request, "workers/unknown.html", {**around, **context}, status=404)
     around = frame(watches, page.position, now, f"worker={page.worker.pk}")
-    return render(request, "workers/worker.html", {**around, "page": page})
+    repairs = worker_repairs(page.worker, now)
+    return render(request, "workers/worker.html", {**around, "page": page, "repairs": repairs})

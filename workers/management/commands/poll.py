@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from workers.database import ensure_migrated
 from workers.ingest import ForeignHomeError
 from workers.lease import Lease, PlaceTakenError
 from workers.models import Poller, Worker
+from workers.outbox import news
+from workers.remediation.execute import Desk, Executor, resume
+from workers.remediation.ground import Ground
 from workers.watch import Alarm, FileWatch, on_orphaned, on_signals
 
 logger = logging.getLogger("workers.poll")
@@ -62,6 +66,7 @@ class Command(BaseCommand):
     # -- once
 
     def _once(self, home: Path, *, as_json: bool) -> None:
+        resume(Ground.here(home))  # what a killed process has left half done, before it is looked at
         cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS)
         with Bar() as bar:
             cycle.start(now())
@@ -90,6 +95,16 @@ class Command(BaseCommand):
         """Poll until stopped. An error throws the resident state away; the next try starts from the database."""
         logger.info("Polling %s for host %s every %g s", home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS)
         delay = settings.RELAY_POLL_SECONDS
+        executor = Executor(Ground.here(home, alarm.stopped))
+        desk = threading.Thread(target=Desk(executor, news()).run, name="remediation desk", daemon=True)
+        desk.start()
+        try:
+            self._poll(home, alarm, lease, delay)
+        finally:
+            executor.close()
+            desk.join()
+
+    def _poll(self, home: Path, alarm: Alarm, lease: Lease, delay: float) -> None:
         while not alarm.stopped.is_set():
             watch = FileWatch(alarm, [home / "coordination", home / "agents" / "workers"])
             try:

@@ -1,0 +1,1 @@
+"""Repairs: one table of actions, one way to plan them, one way to carry them out."""

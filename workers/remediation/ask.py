@@ -1,0 +1,225 @@
+"""Asking for a remediation: browser, admin or command line. Who may not is refused here, and again when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+
+from workers.health import RUNNING
+from workers.models import Remediation, RemediationBatch, Worker
+
+from .actions import ACTIONS, UNDO, Action, objection
+from .execute import tell
+from .ground import NotAllowed, Refusal, now
+
+State = Remediation.State
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks, from where and why."""
+
+    name: str
+    via: str  # browser, admin or command line
+    user: Any = None  # None for the command line: the system has let them in
+    address: str = ""
+    reason: str = ""
+
+    def may(self, action: Action) -> bool:
+        return self.via == "command line" or (self.user is not None and self.user.has_perm(action.full_permission))
+
+    def check(self, action: Action) -> None:
+        """Raise Refusal where this person may not do that."""
+        if not self.may(action):
+            raise NotAllowed(f"{self.name} may not {action.label.lower()}: that takes the role operator or admin")
+
+    def signed(self) -> dict[str, Any]:
+        return {
+            "user": self.user,
+            "actor": self.name[:150],
+            "via": self.via,
+            "address": self.address[:64],
+            "reason": self.reason.replace("\0", "")[:2000],
+        }
+
+
+@dataclass
+class Case:
+    """One run, and why it is none for the action; "" where it is one."""
+
+    worker: Worker
+    objection: str = ""
+    remediation: Remediation | None = None
+
+
+@dataclass
+class Selection:
+    """The runs that an act on many is about."""
+
+    action: Action
+    cases: list[Case] = field(default_factory=list)
+    running: int = 0
+
+    @property
+    def eligible(self) -> list[Case]:
+        return [case for case in self.cases if not case.objection]
+
+    @property
+    def ineligible(self) -> list[Case]:
+        return [case for case in self.cases if case.objection]
+
+    @property
+    def guard(self) -> str:
+        """Why the number has to be given: more than half of the running fleet is to go. "" where it has not."""
+        return guard(len(self.eligible), self.running)
+
+
+def guard(many: int, running: int) -> str:
+    if many < 2 or 2 * many <= running:
+        return ""
+    return (
+        f"This is {many} of {running} running workers. So many at once usually means that the poller cannot see the "
+        "workers' processes (another host, another user, a container), not that they are dead"
+    )
+
+
+def select(action: Action, workers: Iterable[Worker]) -> Selection:
+    """Sort runs into those that are a case for the action and those that are not."""
+    busy = set(
+        Remediation.objects.filter(state__in=Remediation.COMMITTED, worker__isnull=False).values_list(
+            "worker", flat=True
+        )
+    )
+    cases = [
+        Case(worker, "It is being repaired already" if worker.pk in busy else objection(action, worker))
+        for worker in workers
+    ]
+    running = Worker.objects.filter(live=True, health__in=sorted(RUNNING)).count()
+    return Selection(action, cases, running)
+
+
+def request(action: Action, person: Person, worker: Worker, *, recover: bool = False, **values: Any) -> Remediation:
+    """Ask for the preview of one action on one run. Raises Refusal."""
+    return place(draft(action, person, worker, recover=recover, **values))
+
+
+def draft(action: Action, person: Person, worker: Worker, *, recover: bool = False, **values: Any) -> Remediation:
+    """Make what asks for one action on one run, unsaved. Raises Refusal."""
+    person.check(action)
+    if no_case := objection(action, worker):
+        raise Refusal(f"{worker.worker_id}: {no_case}")
+    return Remediation(
+        host=worker.host,
+        action=action.name,
+        worker=worker,
+        recover=recover and action.may_recover,
+        requested_at=now(),
+        **person.signed(),
+        **values,
+    )
+
+
+def draft_undo(person: Person, undone: Remediation, **values: Any) -> Remediation:
+    """Make what asks for an undo, unsaved. Raises Refusal."""
+    person.check(UNDO)
+    if not ACTIONS[undone.action].undoable:
+        raise Refusal(f"A {undone.action} cannot be undone")
+    if undone.undoings.filter(state__in=(*Remediation.COMMITTED, State.DONE)).exists():
+        raise Refusal(f"#{undone.pk} is undone already")
+    return Remediation(
+        host=undone.host, action=UNDO.name, undoes=undone, requested_at=now(), **person.signed(), **values
+    )
+
+
+def draft_for_host(action: Action, person: Person, host: str, **values: Any) -> Remediation:
+    """Make what asks for an action on a host as a whole, unsaved. Raises Refusal."""
+    person.check(action)
+    return Remediation(host=host, action=action.name, requested_at=now(), **person.signed(), **values)
+
+
+def request_many(selection: Selection, person: Person, asked: str, *, recover: bool = False) -> RemediationBatch:
+    """Ask for the previews of one action on many runs. Raises Refusal."""
+    person.check(selection.action)
+    left_out = [{"worker_id": case.worker.worker_id, "reason": case.objection} for case in selection.ineligible]
+    with transaction.atomic():
+        batch = RemediationBatch.objects.create(
+            action=selection.action.name,
+            asked=asked,
+            ineligible=left_out,
+            running=selection.running,
+            user=person.user,
+            actor=person.name[:150],
+            requested_at=now(),
+        )
+        for case in selection.eligible:
+            request(selection.action, person, case.worker, recover=recover, batch=batch)
+    return batch
+
+
+def place(remediation: Remediation) -> Remediation:
+    """Store a draft: the poller of its host plans it."""
+    with transaction.atomic():
+        remediation.save()
+        tell([remediation])
+    return remediation
+
+
+def confirm(remediation: Remediation, person: Person, *, answered: bool = False, executor: str = "") -> None:
+    """Let the preview be carried out. Raises Refusal where that cannot be, or where a question was not answered."""
+    person.check(ACTIONS[remediation.action])
+    asks = (remediation.plan or {}).get("asks", "")
+    if asks and not answered:
+        raise Refusal(f"{asks} Say yes to that first")
+    signed = person.signed()
+    values = {name: signed[name] for name in ("user", "actor", "via", "address", "reason")}
+    where = Remediation.objects.filter(pk=remediation.pk, state=State.PLANNED)
+    try:
+        with transaction.atomic():
+            changed = where.update(state=State.CONFIRMED, confirmed_at=now(), executor=executor, **values)
+            if changed:
+                tell([remediation])
+    except IntegrityError:
+        other = Remediation.objects.filter(
+            Q(worker=remediation.worker_id) | Q(undoes=remediation.undoes_id), state__in=Remediation.COMMITTED
+        ).exclude(pk=remediation.pk)
+        who = other.values_list("actor", "action").first() or ("somebody", "repair")
+        raise Refusal(
+            f"{who[0]} has just begun to {ACTIONS[who[1]].label.lower() if who[1] in ACTIONS else who[1]} it"
+        ) from None
+    if not changed:
+        remediation.refresh_from_db()
+        raise Refusal(f"It is {remediation.state} by now")
+    remediation.refresh_from_db()
+
+
+def confirm_many(batch: RemediationBatch, person: Person, *, expect: int | None, answered: bool = False) -> list[str]:
+    """Let all previews of a batch be carried out. Return why some are not. Raises Refusal where the guard holds."""
+    person.check(ACTIONS[batch.action])
+    planned = list(batch.remediations.filter(state=State.PLANNED))
+    if (why := guard(len(planned), batch.running)) and expect != len(planned):
+        raise Refusal(f"{why}. Give the number {len(planned)} to go on all the same")
+    refused = []
+    for remediation in planned:
+        try:
+            confirm(remediation, person, answered=answered)
+        except Refusal as refusal:
+            name = remediation.worker.worker_id if remediation.worker else remediation.host
+            refused.append(f"{name}: {refusal}")
+    return refused
+
+
+def withdraw(remediation: Remediation, person: Person) -> None:
+    """Take a request back that has not begun. Raises Refusal."""
+    person.check(ACTIONS[remediation.action])
+    where = Remediation.objects.filter(pk=remediation.pk, state__in=(State.PLANNING, State.PLANNED, State.CONFIRMED))
+    with transaction.atomic():
+        changed = where.update(state=State.WITHDRAWN, finished_at=now(), error=f"Withdrawn by {person.name}")
+        if changed:
+            tell([remediation])
+    remediation.refresh_from_db()
+    if not changed:
+        raise Refusal(f"It is {remediation.state} by now, so it cannot be withdrawn")

@@ -1,0 +1,128 @@
+"""External commands: detached, without a shell, their output in a file that cannot fill the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.coordination.redaction import redact_text
+from workers.remediation.ground import Ground
+from workers.remediation.work import StepFailed, Work
+
+PACE = 0.05  # seconds between two looks
+KEPT = 20_000  # characters of output that are kept, its beginning and its end
+MOST_OUTPUT = 8 * 1024 * 1024  # bytes, after which the file is emptied
+NOT_THEIRS = ("RELAY_", "DJANGO_", "DATABASE_URL", "SECRET_KEY")  # of our environment
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int | None  # None: it did not within its time, and was killed
+    output: str
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it printed, on one line."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return " / ".join(lines[-3:])[-500:] or "it printed nothing"
+
+
+def launch(work: Work, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, in the home, so that it outlives this process. Raises StepFailed."""
+    path = output_path(work)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
+    home = str(work.ground.layout.home)
+    try:
+        with path.open("ab") as output:
+            return subprocess.Popen(
+                list(words),
+                cwd=home,
+                env={**environment, "COMMIT_RELAY_HOME": home, "CORTEX_HOME": home},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+    except (OSError, ValueError) as error:
+        raise StepFailed(f"{words[0]} cannot be run: {error}") from None
+
+
+def run(work: Work, words: Sequence[str]) -> Done:
+    """Run a command that is to return; one that does not is killed with all that it started."""
+    process = launch(work, words)
+    work.note(pid=process.pid)
+    end = time.monotonic() + work.ground.patience.command
+    try:
+        while process.poll() is None and time.monotonic() < end:
+            trim(output_path(work))
+            work.ground.wait(PACE)
+    finally:
+        if process.poll() is None:
+            kill(process)
+    code = process.returncode if time.monotonic() < end or process.returncode == 0 else None
+    output = keep_output(work)
+    if code is None:
+        raise StepFailed(f"{words[0]} did not return within {work.ground.patience.command:g} s and was ended")
+    return Done(code, output)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command of ours with its whole session's group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def output_path(work: Work) -> Path:
+    return work.ground.state / f"{work.remediation.pk}-{work.step.number}.log"
+
+
+def trim(path: Path) -> None:
+    """Empty an output that grows without end. It is written by appending, so writing goes on at its start."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > MOST_OUTPUT:
+            os.truncate(path, 0)
+
+
+def keep_output(work: Work) -> str:
+    """Store what a command has printed so far, redacted, with the record."""
+    text = read_output(output_path(work))
+    other = work.remediation.output
+    work.remediation.output = text if not other or other in text else f"{other}\n{text}"[-2 * KEPT :]
+    work.remediation.save(update_fields=["output"])
+    return text
+
+
+def read_output(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            if size <= KEPT:
+                data = file.read(KEPT)
+            else:
+                head = file.read(KEPT // 2)
+                file.seek(size - KEPT // 2)
+                data = head + f"\n… {size - KEPT:,} bytes left out …\n".encode() + file.read(KEPT // 2)
+    except OSError:
+        return ""
+    return redact_text(data.decode(errors="replace"))
+
+
+def tidy(ground: Ground, keep: set[str]) -> None:
+    """Keep the directory of outputs small: empty what has grown, remove what nobody asks for any more."""
+    if not ground.state.is_dir():
+        return
+    for path in ground.state.glob("*.log"):
+        trim(path)
+        if path.stem.split("-")[0] not in keep and time.time() - path.stat().st_mtime > 86_400:
+            path.unlink(missing_ok=True)

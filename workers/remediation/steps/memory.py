@@ -1,0 +1,111 @@
+"""The PM daemon's memory: ``pm-state.json``, which a daemon rewrites that takes no lock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from workers.coordination import edits, writer
+from workers.coordination.layout import PM_STATE
+from workers.coordination.redaction import redact
+from workers.remediation.ground import Ground
+from workers.remediation.work import Step, StepFailed, Work
+
+PACE = 0.05  # seconds between two looks
+QUIET = 0.4  # seconds for which the entry has to stay away (or there) before it is believed
+
+
+def plan_forget(worker_id: str, ground: Ground) -> list[Step]:
+    if not ground.layout.pm_state.exists():
+        return []
+    shown = {"path": PM_STATE, "diff": [["-", f'"monitored_workers.{worker_id}": {{…}}']]}
+    detail = f"Take {worker_id} out of monitored_workers, whichever run the entry describes"
+    return [Step("forget", PM_STATE, detail, shown, {"worker_id": worker_id})]
+
+
+def plan_remember(worker_id: str, entry: dict[str, Any]) -> Step:
+    shown = {"path": PM_STATE, "diff": [["+", f'"monitored_workers.{worker_id}": {{…}}']]}
+    detail = f"Put the entry of {worker_id} back, unless there is one"
+    return Step("remember", PM_STATE, detail, shown, {"worker_id": worker_id, "entry": entry})
+
+
+def forget(work: Work) -> str:
+    """Take the entry out, look whether it stays out, and say so if the daemon puts it back."""
+    worker_id = work.data["worker_id"]
+    times = 0
+
+    def change(data: bytes) -> bytes | None:
+        nonlocal times
+        entry = _entries(data).get(worker_id)
+        splice = edits.remove_member(data, ("monitored_workers", worker_id))
+        if splice is None:
+            return None
+        times += 1
+        if isinstance(entry, dict) and not work.data.get("entry"):
+            kept = redact(entry)
+            work.note(entry=kept if kept == entry else None)  # what held a secret cannot be put back
+        return edits.apply(data, [splice])
+
+    settled = _until_quiet(work, change)
+    if not times:
+        return f"There was no entry of {worker_id}"
+    again = f"; the PM daemon had put it back {times - 1} times" if times > 1 else ""
+    if not settled:
+        return f"Taken out, but the PM daemon keeps putting {worker_id} back; it forgets it once the spec is gone"
+    return f"Taken out{again}"
+
+
+def remember(work: Work) -> str:
+    worker_id, entry = work.data["worker_id"], work.data["entry"]
+    put = 0
+
+    def change(data: bytes) -> bytes | None:
+        nonlocal put
+        if worker_id in _entries(data):
+            return None
+        splice = edits.set_value(data, ("monitored_workers", worker_id), entry)
+        put += 1
+        return edits.apply(data, [splice]) if splice else None
+
+    _until_quiet(work, change)
+    return "Put back" if put else "There is an entry already"
+
+
+def _entries(data: bytes) -> dict[str, Any]:
+    document = json.loads(data)
+    entries = document.get("monitored_workers") if isinstance(document, dict) else None
+    return entries if isinstance(entries, dict) else {}
+
+
+def _until_quiet(work: Work, change: Callable[[bytes], bytes | None]) -> bool:
+    """Apply a change until the file has said so for a while; False where it does not within our patience."""
+    layout, ground = work.ground.layout, work.ground
+    end = time.monotonic() + ground.patience.settle
+    quiet_since, trouble = None, ""
+    while time.monotonic() < end:
+        try:
+            data = writer.read(layout, PM_STATE)
+            if data is None:
+                return True
+            changed = change(data)
+            if changed is None:
+                quiet_since = quiet_since or time.monotonic()
+                if time.monotonic() - quiet_since >= QUIET:
+                    return True
+            else:
+                quiet_since = None
+                writer.replace(layout, PM_STATE, changed, expected=data, token=work.token)
+            trouble = ""
+        except writer.ChangedError:
+            quiet_since = None
+            continue  # the daemon was faster: at once once more
+        except (ValueError, edits.EditError) as error:  # half written, or left empty by two writers
+            quiet_since, trouble = None, f"{PM_STATE} cannot be parsed ({error}), so the entry was left alone"
+        except writer.WriteError as error:
+            raise StepFailed(str(error)) from None
+        ground.wait(PACE)
+    if trouble:
+        raise StepFailed(trouble)
+    return False
