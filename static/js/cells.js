@@ -46,6 +46,7 @@
     cell.querySelectorAll("pre").forEach((box, i) => { if (scrolled[i]) [box.scrollTop, box.scrollLeft] = scrolled[i]; });
     if (focused >= 0) cell.querySelectorAll(focusable)[focused]?.focus({ preventScroll: true });
     window.relay.watch(cell);
+    window.relay.deny?.(cell);
     return cell;
   }
 

@@ -26,6 +26,8 @@
       params.set("view", "fleet");
       params.set("shown", [...document.querySelectorAll("#list tr[data-run]")].map((row) => row.dataset.run).join(","));
     }
+    const cards = [...document.querySelectorAll("[data-remediation]")].map((card) => card.dataset.remediation);
+    if (cards.length) params.set("remediation", cards.join(","));
     params.set("since", Math.max(Number(pulse().dataset.position), Number(list()?.dataset.position ?? 0)));
     return params.toString();
   }
@@ -130,7 +132,9 @@
 
   // The list shows something else now: the server is told, over the same socket
   document.addEventListener("htmx:afterSettle", ({ detail }) => {
-    if (detail.elt.id !== "list" && detail.target?.id !== "list") return;
+    const places = [detail.elt, detail.target].filter(Boolean);
+    const told = (place) => place.id === "list" || place.id === "preview" || "remediation" in place.dataset;
+    if (!places.some(told)) return;
     if (socket?.readyState === WebSocket.OPEN) socket.send(view());
     markStale();
     showTitle();

@@ -3,6 +3,8 @@
   "use strict";
   const picked = new Map(); // run -> worker id
   let anchor = null; // where a range begins
+  let everything = 0; // how many match, if all of them are meant
+  const list = () => document.getElementById("list");
   const boxes = () => [...document.querySelectorAll("#list input[name=run]")];
 
   function show() {
@@ -17,6 +19,11 @@
     const bar = document.getElementById("selection");
     if (!bar) return;
     bar.hidden = picked.size === 0;
+    const matching = Number(list()?.dataset.matching ?? 0);
+    const more = bar.querySelector("[data-select-all]");
+    more.hidden = Boolean(everything) || here < shown.length || matching <= picked.size;
+    more.textContent = `Select all ${matching} that match`;
+    if (everything) { bar.querySelector("[data-count]").textContent = `all ${everything} that match`; return; }
     const elsewhere = picked.size - here;
     bar.querySelector("[data-count]").textContent =
       `${picked.size} selected${elsewhere ? `, ${elsewhere} not on this page` : ""}`;
@@ -27,7 +34,9 @@
     else picked.delete(box.value);
   }
 
-  async function copy(text) {
+  window.relay.selection = () => ({ keys: [...picked.keys()], all: everything, query: list()?.dataset.query ?? "" });
+
+  window.relay.copy = async (text) => {
     try {
       await navigator.clipboard.writeText(text);
     } catch { // not on https, or not allowed
@@ -38,14 +47,15 @@
       document.execCommand("copy");
       area.hidden = true;
     }
-  }
+  };
 
   let shift = false;
   addEventListener("click", (event) => { shift = event.shiftKey; }, true);
 
   addEventListener("change", ({ target }) => {
+    everything = 0;
     if (target.id === "pick-all") boxes().forEach((box) => pick(box, target.checked));
-    else if (target.name !== "run") return;
+    else if (target.name !== "run" || !target.closest("#list")) return;
     else {
       const all = boxes();
       const [from, to] = [all.findIndex((box) => box.value === anchor), all.indexOf(target)];
@@ -57,10 +67,11 @@
   });
 
   addEventListener("click", async ({ target }) => {
-    if (target.closest("[data-clear-selection]")) { picked.clear(); show(); }
+    if (target.closest("[data-clear-selection]")) { picked.clear(); everything = 0; show(); }
+    if (target.closest("[data-select-all]")) { everything = Number(list().dataset.matching); show(); }
     const button = target.closest("[data-copy-ids]");
     if (!button) return;
-    await copy([...picked.values()].join("\n"));
+    await window.relay.copy([...picked.values()].join("\n"));
     const label = button.textContent;
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = label; }, 1500);
