@@ -401,6 +401,11 @@ class Row:
         return self.health in (Health.ZOMBIE, Health.CRASHED)
 
     @property
+    def has_process(self) -> bool:
+        """Whether the pid that is stored is that of a process which still lived at the last look."""
+        return bool(self.worker.live and self.worker.pid and self.worker.process_gone_at is None)
+
+    @property
     def pm_silent(self) -> bool:
         return self.watch is None or self.watch.pm_silent
 

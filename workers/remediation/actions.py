@@ -113,12 +113,12 @@ def objection(action: Action, run: Candidate) -> str:
         return ""
     if health is Health.UNREADABLE:
         return "Its file cannot be parsed, so it must be repaired first"
-    wanted = " or ".join(state.value for state in sorted(action.from_health, key=lambda state: state.severity))
     if action.live and not run.live:
         return "This run is over; only a live one can be acted on"
     if not action.live and run.live:
         return "Only after it has failed"
-    return f"Only for {wanted} workers, and it is {health.value}"
+    *others, last = sorted(action.from_health, key=lambda state: -state.severity)
+    return f"Only for {', '.join(others)}{' or ' if others else ''}{last} workers"
 
 
 def first_aid(health: Health) -> Action | None:

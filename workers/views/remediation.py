@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import django_filters
+from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -130,16 +131,39 @@ def remediation(request: HttpRequest, pk: int) -> HttpResponse:
 # -- the audit
 
 
+VIA = ("browser", "admin", "command line")
+
+
+def _text(label: str) -> forms.TextInput:
+    return forms.TextInput({"type": "search", "placeholder": label, "aria-label": label})
+
+
+def _select(label: str) -> forms.Select:
+    return forms.Select({"aria-label": label})
+
+
+def _date() -> forms.DateInput:
+    return forms.DateInput({"type": "date"})
+
+
 class RemediationFilter(django_filters.FilterSet):
     """What the list can be narrowed to."""
 
-    worker = django_filters.CharFilter(method="of_worker", label="Worker")
-    actor = django_filters.CharFilter(lookup_expr="icontains", label="Who")
-    action = django_filters.ChoiceFilter(choices=[(name, action.label) for name, action in ACTIONS.items()])
-    state = django_filters.ChoiceFilter(choices=Remediation.State.choices)
-    via = django_filters.ChoiceFilter(choices=[(via, via) for via in ("browser", "admin", "command line", "autopilot")])
-    since = django_filters.DateFilter(field_name="requested_at", lookup_expr="date__gte")
-    until = django_filters.DateFilter(field_name="requested_at", lookup_expr="date__lte")
+    worker = django_filters.CharFilter(method="of_worker", widget=_text("Worker"))
+    actor = django_filters.CharFilter(lookup_expr="icontains", widget=_text("Who"))
+    action = django_filters.ChoiceFilter(
+        choices=[(name, action.label) for name, action in ACTIONS.items()],
+        empty_label="All actions",
+        widget=_select("Action"),
+    )
+    state = django_filters.ChoiceFilter(
+        choices=Remediation.State.choices, empty_label="All states", widget=_select("State")
+    )
+    via = django_filters.ChoiceFilter(
+        choices=[(via, via) for via in VIA], empty_label="From anywhere", widget=_select("From")
+    )
+    since = django_filters.DateFilter(field_name="requested_at", lookup_expr="date__gte", widget=_date())
+    until = django_filters.DateFilter(field_name="requested_at", lookup_expr="date__lte", widget=_date())
 
     class Meta:
         model = Remediation

@@ -36,7 +36,7 @@ def plan(ground: Ground) -> Step:
         raise Refusal("There is nothing in failed/ to be archived")
     target = f"{SPECS}/archived/failed-{now():%Y%m%d-%H%M%S}"
     shown = {"files": first([name for name, _, _ in files]), "count": len(files)}
-    detail = f"Move {listed(len(files), 'file')} of failed/ there, with a manifest"
+    detail = f"Move {listed(len(files), 'file')} of failed/, with a manifest, to"
     return Step("archive", f"{target}/", detail, shown, {"files": files, "target": target})
 
 
@@ -109,7 +109,7 @@ def plan_unarchive(data: Mapping[str, Any], ground: Ground) -> Step:
         if os.path.lexists(ground.layout.failed / name):
             raise Refusal(f"{FAILED}/{name} is there again, so the archived one cannot be put back into its place")
     shown = {"files": first([name for name, _, _ in moved]), "count": len(moved)}
-    detail = f"Move {listed(len(moved), 'file')} back from {folder} and remove the manifest"
+    detail = f"Remove the manifest of {folder} and move {listed(len(moved), 'file')} back to"
     return Step("unarchive", f"{FAILED}/", detail, shown, {"target": folder, "moved": moved})
 
 

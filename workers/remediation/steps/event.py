@@ -20,9 +20,9 @@ def plan(ground: Ground, kind: str, worker_id: str, message: str) -> Step:
     """Plan to append a record, or to run the fleet's own command for that. Raises Refusal where it is not there."""
     data = {"type": kind, "worker_id": worker_id, "message": redact_text(message)}
     if not ground.commands["RELAY_EMIT_EVENT"]:
-        return Step("event", DASHBOARD_EVENTS, f"Append the event {kind}", {"record": data}, data)
+        return Step("event", DASHBOARD_EVENTS, f"Append the event {kind} to", {"record": data}, data)
     words = ground.command("RELAY_EMIT_EVENT", data)
-    return Step("emit", shlex.join(words), f"Run the fleet's command for the event {kind}", {"command": words}, data)
+    return Step("emit", shlex.join(words), f"For the event {kind}, run", {"command": words}, data)
 
 
 def append(work: Work) -> str:

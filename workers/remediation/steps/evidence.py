@@ -12,7 +12,7 @@ from workers.models import Worker
 from workers.processes import describe
 from workers.remediation.ground import Ground, now
 from workers.remediation.spec_file import SpecFile
-from workers.remediation.work import Step, Work
+from workers.remediation.work import Step, Work, listed
 
 LINES, BYTES = 40, 16_384  # of the end of each log
 MOST_LOGS = 12
@@ -32,7 +32,7 @@ def keep(work: Work) -> str:
     processes = [describe(process) for process in (*found.tree, *found.companions)]
     work.remediation.evidence = {"at": now().isoformat(), "logs": logs, "processes": processes}
     work.remediation.save(update_fields=["evidence"])
-    return f"Kept the ends of {len(logs)} logs and {len(processes)} processes"
+    return f"Kept the ends of {listed(len(logs), 'log')} and {listed(len(processes), 'process', 'processes')}"
 
 
 def log_ends(ground: Ground, worker_id: str) -> list[dict[str, Any]]:

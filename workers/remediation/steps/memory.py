@@ -21,13 +21,13 @@ def plan_forget(worker_id: str, ground: Ground) -> list[Step]:
     if not ground.layout.pm_state.exists():
         return []
     shown = {"path": PM_STATE, "diff": [["-", f'"monitored_workers.{worker_id}": {{…}}']]}
-    detail = f"Take {worker_id} out of monitored_workers, whichever run the entry describes"
+    detail = f"Take the entry of {worker_id}, whichever run it describes, out of"
     return [Step("forget", PM_STATE, detail, shown, {"worker_id": worker_id})]
 
 
 def plan_remember(worker_id: str, entry: dict[str, Any]) -> Step:
     shown = {"path": PM_STATE, "diff": [["+", f'"monitored_workers.{worker_id}": {{…}}']]}
-    detail = f"Put the entry of {worker_id} back, unless there is one"
+    detail = f"Put the entry of {worker_id} back, unless there is one, into"
     return Step("remember", PM_STATE, detail, shown, {"worker_id": worker_id, "entry": entry})
 
 

@@ -27,7 +27,7 @@ def plan_rewrite(file: SpecFile, values: Values) -> list[Step]:
     if not (diff := file.diff(values)):
         return []
     data = {"path": file.path, "values": as_pairs(values)}
-    detail = "Let the spec say that nobody has started it"
+    detail = "Let the spec say that nobody has started it:"
     return [Step("rewrite", file.path, detail, {"path": file.path, "diff": diff}, data)]
 
 
@@ -35,9 +35,9 @@ def plan_move(file: SpecFile, values: Values, ground: Ground) -> Step:
     """Plan to move a spec to ``failed/``, changed."""
     file.check(values)
     target = f"{FAILED}/{file.name}"
-    detail = f"Move {file.path} there, with these changes"
+    detail = "Move the spec, with these changes, to"
     if (ground.layout.home / target).exists():
-        detail += "; the earlier file of that name is kept under another"
+        detail = "Move the spec, with these changes, to (the earlier file of that name is kept under another)"
     shown = {"path": target, "diff": file.diff(values)}
     return Step("move", target, detail, shown, {"source": file.path, "target": target, "values": as_pairs(values)})
 
@@ -159,7 +159,7 @@ def plan_restore(data: Mapping[str, Any], diff: list[list[str]], ground: Ground)
     if (ground.layout.home / target).exists():
         raise Refusal(f"{target} is there again, so nothing can be put back into its place")
     lines = [["+" if sign == "-" else "-", text] for sign, text in diff]
-    detail = f"Put the spec back, to the byte as it was, and take {source} away"
+    detail = f"Take {source} away and put the spec back, to the byte as it was, to"
     kept = {
         name: data[name] for name in ("source", "target", "splices", "original", "written", "aside") if name in data
     }

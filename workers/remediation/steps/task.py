@@ -21,7 +21,7 @@ def plan(file: SpecFile, ground: Ground) -> Step:
     text, source = _description(file, ground)
     words = ground.command("RELAY_CREATE_TASK", _values(file, text))
     shown = [redact_text(word)[:1000] for word in words]
-    detail = f"Queue task {file.spec.task_id} once more, with priority high; what it is about is from {source}"
+    detail = f"Queue task {file.spec.task_id} once more, as {source} describes it, with priority high:"
     data = {"task_id": file.spec.task_id, "worker_type": file.spec.worker_type}
     return Step("create-task", shlex.join(shown)[:2000], detail, {"command": shown}, data)
 
