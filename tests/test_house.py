@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "live": {"models", "queries", "fragments", "outbox", "door", "remediation"},
     "consumers": {"live", "door"},
     "templatetags": {"health", "remediation"},
-    "admin": {"health", "models", "roles"},
+    "admin": {"health", "models", "roles", "remediation"},
     "views": {"views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"},
     "demo": {"demo", "coordination"},
 }

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from . import roles
 from .health import LIMITS
-from .models import Event, Finding, HealthChange, Limit, LogFile, Poller, PollerGap, Worker
+from .models import (
+    Event,
+    Finding,
+    HealthChange,
+    Limit,
+    LogFile,
+    Poller,
+    PollerGap,
+    Remediation,
+    RemediationBatch,
+    RemediationStep,
+    Worker,
+)
+from .remediation import ask
+from .remediation.actions import IN_BULK, Action
+from .remediation.ask import Person
+from .remediation.ground import Refusal
 
 admin.site.site_header = admin.site.site_title = "Relay Web"
 admin.site.index_title = "Administration"
@@ -36,9 +55,63 @@ class ReadOnly(admin.ModelAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnly):
+    """Runs. The actions of the list are those of the table, with the same previews, permissions and audit."""
+
     list_display = ["worker_id", "host", "health", "live", "worker_type", "task_id", "health_since"]
     list_filter = ["live", "health", "host"]
     search_fields = ["worker_id", "task_id"]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_actions(request)
+        person = Person(request.user.get_username(), "admin", user=request.user)
+        allowed = (action for action in IN_BULK if person.may(action))
+        return found | {each.name: (_ask_for(each), each.name, f"{each.label}, with a preview") for each in allowed}
+
+
+def _ask_for(action: Action) -> Callable[..., HttpResponse | None]:
+    """Make the admin's list action out of one of the table."""
+
+    def ask_for(admin: WorkerAdmin, request: HttpRequest, workers: QuerySet[Worker]) -> HttpResponse | None:
+        address = request.META.get("REMOTE_ADDR", "")
+        person = Person(request.user.get_username(), "admin", user=request.user, address=address)
+        selection = ask.select(action, workers.order_by("worker_id"))
+        try:
+            return redirect(ask.request_many(selection, person, f"{len(selection.cases)} selected in the admin"))
+        except Refusal as refusal:
+            admin.message_user(request, str(refusal), messages.ERROR)
+            return None
+
+    return ask_for
+
+
+class StepInline(admin.TabularInline):
+    model = RemediationStep
+    fields = ["number", "kind", "target", "detail", "state", "started_at", "finished_at"]
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Remediation)
+class RemediationAdmin(ReadOnly):
+    """The audit: nobody adds, changes or removes a row of it here."""
+
+    list_display = ["id", "action", "worker", "host", "state", "actor", "via", "requested_at"]
+    list_filter = ["state", "action", "via"]
+    search_fields = ["=worker__worker_id", "actor", "reason"]
+    list_select_related = ["worker"]
+    date_hierarchy = "requested_at"
+    inlines = [StepInline]
+
+
+@admin.register(RemediationBatch)
+class RemediationBatchAdmin(ReadOnly):
+    list_display = ["id", "action", "asked", "actor", "requested_at"]
 
 
 @admin.register(Poller)
