@@ -52,16 +52,16 @@ def read() -> Environment:
     """Read the environment. Raises WrongValueError."""
     env = Env()
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "relay-web"
-    database = _database(env, state)
+    database, url = _database(env, state), _url(env)
     return Environment(
         home=_home(),
         state=state,
         database=database,
         secret_key=_get(lambda: env.str("SECRET_KEY", "")) or _kept_secret(_beside(database, state)),
-        allowed_hosts=_allowed_hosts(env),
+        allowed_hosts=_allowed_hosts(env, url),
         debug=_get(lambda: env.bool("DEBUG", False)),
         host=_host(env),
-        url=_url(env),
+        url=url,
         poll_seconds=_get(lambda: env.float("RELAY_POLL_SECONDS", 2.0, validate=validate.Range(min=0.05, max=3600))),
         demo="RELAY_DEMO" in os.environ,
         commands={name: _command(name, env.str(name, default)) for name, default in COMMANDS.items()},
@@ -103,7 +103,7 @@ def _database(env: Env, state: Path) -> dict[str, Any]:
     if engine == "sqlite3":
         if config["NAME"] in ("", ":memory:"):
             raise WrongValueError("DATABASE_URL: the web and the poller share the database, so it must be a file")
-        Path(config["NAME"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_writable_place(Path(config["NAME"]))
         # IMMEDIATE takes the write lock at BEGIN, where waiting works; a read that turns into a write cannot wait.
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
@@ -114,10 +114,24 @@ def _database(env: Env, state: Path) -> dict[str, Any]:
             ),
         }
         config["CONN_MAX_AGE"] = None
+    elif not config["NAME"]:
+        raise WrongValueError("DATABASE_URL: names no database; give postgres://user@host/name")
     else:
         config["OPTIONS"] = {**config.get("OPTIONS", {}), "pool": {"min_size": 1, "max_size": 8}}
         config["CONN_MAX_AGE"] = 0
     return config
+
+
+def _make_writable_place(path: Path) -> None:
+    """Make the directory of a SQLite file. Raises WrongValueError where there can be none."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongValueError(
+            f"DATABASE_URL: {path.parent} cannot be made ({(error.strerror or '').lower()})"
+        ) from None
+    if path.is_dir():
+        raise WrongValueError(f"DATABASE_URL: {path} is a directory; give the path of a file in it")
 
 
 def _beside(database: dict[str, Any], state: Path) -> Path:
@@ -150,9 +164,9 @@ def _kept_secret(directory: Path) -> str:
     return path.read_text().strip()
 
 
-def _allowed_hosts(env: Env) -> list[str]:
+def _allowed_hosts(env: Env, url: str) -> list[str]:
     hosts: list[str] = _get(lambda: env.list("ALLOWED_HOSTS", []))
-    url_host = urlsplit(os.environ.get("RELAY_URL", "")).hostname
+    url_host = urlsplit(url).hostname
     return hosts or ["127.0.0.1", "localhost", "[::1]", *([url_host] if url_host else [])]
 
 
@@ -165,8 +179,12 @@ def _host(env: Env) -> str:
 
 def _url(env: Env) -> str:
     url = env.str("RELAY_URL", "").rstrip("/")
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path):
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and parts.hostname and not parts.path and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is none
+        fine = False
+    if url and not fine:
         raise WrongValueError(f"RELAY_URL: “{url}” is no address; give one like https://relay.example.com")
     return url
 
@@ -177,6 +195,10 @@ def _command(name: str, template: str) -> tuple[str, ...]:
         used = {part.split("}")[0] for word in words for part in word.split("{")[1:]}
     except ValueError as error:
         raise WrongValueError(f"{name}: cannot be split into words ({error})") from None
+    if not words and name != "RELAY_EMIT_EVENT":
+        raise WrongValueError(f"{name}: is empty; give the command, or unset it for {COMMANDS[name]}")
+    if template.count("{") != template.count("}"):
+        raise WrongValueError(f"{name}: a brace is not closed; placeholders look like {{spec}}")
     if unknown := used - PLACEHOLDERS:
         known = ", ".join(f"{{{placeholder}}}" for placeholder in sorted(PLACEHOLDERS))
         raise WrongValueError(f"{name}: {{{sorted(unknown)[0]}}} is unknown; use {known}")

@@ -44,6 +44,13 @@ def test_the_kind_of_a_command(line: str, kind: Kind) -> None:
     assert read_command(line.split()).kind is kind
 
 
+@pytest.mark.parametrize(
+    "argv", [["script", "-qfc", "tail -f stdout.log"], ["curl", "-N", f"http://relay/workers/{ID}/"]]
+)
+def test_who_only_looks_on_by_other_means_is_a_viewer_too(argv: list[str]) -> None:
+    assert read_command(argv).kind is Kind.VIEWER
+
+
 def test_a_shell_whose_script_begins_with_a_viewer_is_one() -> None:
     assert read_command(["bash", "-c", "tail -f logs/stdout.log | grep ERROR"]).kind is Kind.VIEWER
 
@@ -63,6 +70,8 @@ def test_a_shell_whose_script_begins_with_a_viewer_is_one() -> None:
         (["bash", "-lc", f"run {ID}", ID], False),
         (["bash", "-c", "-l", f"run {ID}"], False),
         (["sudo", "tail", "-f", ID], False),
+        (["run", f"http://127.0.0.1:8000/workers/{ID}/"], False),
+        (["script", "-qfc", f"run {ID}"], False),
     ],
 )
 def test_an_id_is_a_whole_argument_or_a_part_of_a_path(argv: list[str], named: bool) -> None:

@@ -493,7 +493,7 @@ def test_no_bytes_raise(data: bytes) -> None:
     assert isinstance(parse_pm_heartbeat(data), PmDaemon | Problem)
     assert isinstance(parse_checkin(data, "a/b.json", moment), CheckIn | Problem)
     assert isinstance(parse_heartbeat(data, "a/b.json", moment, "w"), CheckIn | Problem)
-    assert isinstance(parse_status(data, "a/b.json"), StatusFile | Problem)
+    assert isinstance(parse_status(data, "a/b.json", MTIME), StatusFile | Problem)
     assert isinstance(parse_pid(data), int | Problem)
 
 
@@ -519,7 +519,7 @@ def test_no_json_raises_and_everything_can_be_stored(document: dict[str, Any]) -
     parse_pm_heartbeat(data)
     parse_checkin(data, "coordination/worker-checkins/x.json", moment)
     parse_heartbeat(data, "x", moment, "w")
-    parse_status(data, "x")
+    parse_status(data, "x", MTIME)
     if isinstance(spec, Spec):
         orjson.dumps(spec.document)
         assert "\0" not in spec.status + spec.worker_id + spec.error
@@ -646,7 +646,7 @@ def test_a_heartbeat_has_free_text_for_progress() -> None:
 
 def test_a_status_file_is_read() -> None:
     data = b'{"status": "failed", "timestamp": "2025-11-20T11:59:00Z", "exit_code": 137, "error": "password=x gone"}'
-    assert parse_status(data, "s") == StatusFile(
+    assert parse_status(data, "s", MTIME) == StatusFile(
         "failed", utc(2025, 11, 20, 11, 59), "s", 137, "password=[redacted] gone"
     )
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -91,6 +92,26 @@ def test_a_signal_ends_it_between_two_cycles(place: Place, home: Home, number: s
     until(lambda: place.query("SELECT 1 FROM workers_worker"))
     process.send_signal(number)
     assert process.wait(5) == 0
+
+
+def test_a_cold_start_is_left_in_time(place: Place, home: Home) -> None:
+    for number in range(6_000):
+        home.spec(f"w-{number}", status="pending", execution__started_at=None)
+    process = place.start("poll", "--once")
+    until(lambda: place.query("SELECT pid FROM workers_poller WHERE pid IS NOT NULL"))
+    process.send_signal(signal.SIGTERM)
+    process.wait(5)
+    stored = place.query("SELECT COUNT(*) FROM workers_worker")[0][0]
+    assert (process.returncode, stored < 6_000) in ((143, True), (0, False)), "it ended early, or was done already"
+
+
+def test_a_poller_is_one_whatever_its_database_is_called(place: Place, home: Home, tmp_path: Path) -> None:
+    home.spec()
+    place.start("poll")
+    until(lambda: place.query("SELECT 1 FROM workers_worker"))
+    (tmp_path / "linked.sqlite3").symlink_to(place.database)
+    second = place.run("poll", "--once", DATABASE_URL=f"sqlite:///{tmp_path / 'linked.sqlite3'}")
+    assert second.returncode != 0
 
 
 def test_it_ends_when_its_parent_is_gone(place: Place, home: Home) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -295,6 +296,9 @@ def test_a_pid_in_the_spec_does_not_speak_for_a_pid_file_that_was_refused(fleet:
         ("RELAY-1", "relay-1.example.org", True),
         ("relay-1.example.org", "relay-1.example.com", False),
         ("relay-10", "relay-1", False),
+        ("localhost", "relay-1", True),
+        ("127.0.0.1", "relay-1", True),
+        (socket.gethostname(), "relay-1", True),
     ],
 )
 def test_a_short_host_name_stands_for_the_full_one(fleet: Fleet, named: str, here: str, same: bool) -> None:

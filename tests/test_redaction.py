@@ -35,6 +35,7 @@ SECRET_KEYS = [
     "private_key", "privateKey", "privatekey", "ssh_key", "signing_key", "encryption_key",
     "authorization", "Authorization", "authorization_header", "auth", "credentials", "credential", "google_credentials",
     "cookie", "Cookie", "Set-Cookie", "setcookie", "session_cookie",
+    "access_tokens", "authTokens", "refresh_tokens", "passwords", "pwd", "db_pass", "jwt", "session_jwt",
 ]  # fmt: skip
 PLAIN_KEYS = [
     "tokens_used", "token_budget", "token_allocation", "tokens_remaining", "tokensUsed", "tokens", "max_tokens",
@@ -117,6 +118,9 @@ def test_the_argument_behind_an_option_is_redacted() -> None:
         ("ghp_abcdefghijklmnopqrstuvwxyz0123456789", MARK),
         ("github_pat_11ABCDEFG0abcdef", MARK),
         ("AKIAIOSFODNN7EXAMPLE", MARK),
+        ("posted with xoxb-123456789012-abcdef", f"posted with {MARK}"),
+        ("glpat-abcdefgh12345678", MARK),
+        ("hf_abcdefghijklmnop", MARK),
         (PEM, MARK),
         (f"x {PEM} y", f"x {MARK} y"),
         (PEM[:40], MARK),  # cut off

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,24 @@ def test_the_demo_has_accounts_and_a_fleet_of_its_own(place: Place) -> None:
     process.kill()
     process.wait()
     until(lambda: not [pid for pid in family if lives(pid)], 15, "the end of the demo")
+
+
+def test_a_second_demo_leaves_the_first_one_alone(place: Place) -> None:
+    port = free_port()
+    process = place.start("relay", "--demo", "--port", str(port))
+    read_until(process, r"Relay Web is at")
+    until(lambda: answers(port), what="an answer")
+    database = next(Path(place.environment["XDG_STATE_HOME"]).rglob("demo.sqlite3"))
+    for other in (port, free_port()):
+        done = place.run("relay", "--demo", "--port", str(other))
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+    assert "another demo runs" in done.stderr
+    assert database.exists()
+    assert answers(port)
+
+
+def test_a_port_that_is_none_is_refused(place: Place) -> None:
+    done = place.run("relay", "--port", "99999")
+    assert "--port 99999" in done.stderr
+    assert "Traceback" not in done.stderr

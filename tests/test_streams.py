@@ -446,6 +446,16 @@ def test_a_rotated_log_is_read_to_its_end_and_then_the_new_one(log: Log) -> None
     assert [(damage.offset, damage.reason) for damage in log.damages] == [(16, "Torn: its end is missing")]
 
 
+def test_a_log_that_was_moved_into_an_archive_is_read_to_its_end_too(log: Log) -> None:
+    log.append('{"n":1}\n').read()
+    log.append('{"n":2}\n')
+    archive = log.file.parent / "archive" / "2025-11-18"
+    archive.mkdir(parents=True)
+    log.file.rename(archive / log.file.name)
+    log.append('{"n":3}\n').read()
+    assert [value["n"] for value in log.values] == [1, 2, 3]
+
+
 def test_a_rotated_log_is_read_in_bounded_steps(log: Log) -> None:
     log.append('{"n":1}\n').read()
     log.append("".join(f'{{"n":{number}}}\n' for number in range(2, 50)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -25,12 +26,13 @@ from .coordination.records import (
     PmState,
     Problem,
     Scan,
+    Sign,
     Spec,
     SpecSeen,
     Traces,
 )
 from .coordination.streams import first_cursor, read_log
-from .health import Health, Limits, effective_limits, judge
+from .health import CLOCK_TOLERANCE, Health, Limits, effective_limits, judge
 from .ingest import RUNS_PER_TRANSACTION, Store, chunks
 from .models import Finding
 from .ownership import Claim, ProcessTable, make_claim
@@ -75,10 +77,15 @@ class Unsaved:
     findings: dict[str, list[Finding]] = field(default_factory=dict)
 
 
+class Interrupted(Exception):  # noqa: N818 - no error: somebody wants this process to end
+    """The cycle was left between two transactions; the next one takes up what this one has not stored."""
+
+
 class Cycle:
     """The resident state of the poller of one host. After an error it is thrown away and built anew."""
 
-    def __init__(self, home: Path, host: str, interval: float) -> None:
+    def __init__(self, home: Path, host: str, interval: float, stopped: threading.Event | None = None) -> None:
+        self.stopped = stopped or threading.Event()
         self.layout = Layout(home)
         self.host = host
         self.interval = interval
@@ -108,13 +115,15 @@ class Cycle:
         self._vanished = {key for key, run in self.roster.runs.items() if run.health is not Health.GONE}
 
     def run_once(self, now: datetime, paths: Collection[str] | None = None, progress: Progress | None = None) -> Report:
-        """Do one cycle over everything, or over the named paths alone. Raises what the database raises."""
+        """Do one cycle over everything, or over the named paths. Raises Interrupted, and what the database raises."""
         began = time.perf_counter()
         report, unsaved, whole = Report(), Unsaved(), paths is None
         scan = self.reader.scan(paths)
+        self._breathe()
         touched = self._take(scan, unsaved, now)
+        self._breathe()
         touched |= self._probe(touched, unsaved, now, whole=whole)
-        if whole:
+        if whole and not scan.error:  # a directory that cannot be seen has lost nothing
             touched |= self._vanish()
         touched |= self._pop_due(now)
         if self._take_limits(now):
@@ -127,6 +136,11 @@ class Cycle:
         report.seconds = time.perf_counter() - began
         self._note_speed(scan, report, whole=whole)
         return report
+
+    def _breathe(self) -> None:
+        """Leave here if this process is to end: a cold start takes seconds."""
+        if self.stopped.is_set():
+            raise Interrupted
 
     @property
     def uncertain(self) -> bool:
@@ -146,14 +160,20 @@ class Cycle:
             touch(self._place(seen, unsaved, now))
         left = self.roster.remove(scan.removed)
         touch(left)
+        for run in left:
+            self._note_copies(run, unsaved)
         self._vanished |= {run.key for run in left if not run.files}
         for path in scan.removed:
             self.kinds.pop(path, None)
             if path in self.store.findings:
                 unsaved.findings[path] = []
         if scan.pm is not None or scan.pm_gone:
-            touch(self._take_pm(scan, unsaved))
+            touch(self._take_pm(scan, unsaved, now))
         for worker_id, traces in scan.traces.items():
+            if (
+                traces.log and traces.log.at > now + CLOCK_TOLERANCE
+            ):  # touched by a clock that is ahead: it was seen at this moment
+                traces = replace(traces, log=replace(traces.log, at=now))
             self.traces[worker_id] = traces
             touch(self.roster.of_id(worker_id))
         for checkin in scan.checkins:
@@ -171,39 +191,44 @@ class Cycle:
         return touched
 
     def _place(self, seen: SpecSeen, unsaved: Unsaved, now: datetime) -> list[Run]:
-        content, findings = seen.content, []
-        if isinstance(content, Other):
-            self.kinds[seen.path] = "other"
-            findings.append(_finding(seen.path, Finding.Kind.OTHER, content.what))
-        elif isinstance(content, Problem):
-            self.kinds[seen.path] = "unreadable"
-            findings.append(_finding(seen.path, Finding.Kind.UNREADABLE, content.reason, content))
-        else:
-            self.kinds[seen.path] = "spec"
-            findings += [_finding(seen.path, Finding.Kind.ODD, text) for text in content.oddities]
+        seen = _seen_not_ahead(seen, now)
+        content = seen.content
+        self.kinds[seen.path] = _KINDS[type(content)]
+        findings = _findings_of(seen.path, content)
         spec = content if isinstance(content, Spec) else content.reading if isinstance(content, Problem) else None
         document = orjson.dumps(spec.document).decode() if spec else None
         if isinstance(content, Spec):
             # The document goes to the database alone: ten thousand of them would be most of our memory.
             content.document.clear()
         runs = self.roster.place(seen, now)
+        while self.roster.renamed:
+            self.processes.release(self.roster.renamed.pop())
         if runs and document is not None and runs[0].file is seen:
             unsaved.specs[runs[0].key] = document
-        for run in runs:
-            if len(run.files) > 1:
-                others = ", ".join(sorted(path for path in run.files if path != seen.path))
-                findings.append(_finding(seen.path, Finding.Kind.DUPLICATE, f"The same run also lies in {others}"))
         if findings or seen.path in self.store.findings:
             unsaved.findings[seen.path] = findings
+        for run in runs:
+            self._note_copies(run, unsaved)
         return runs
 
-    def _take_pm(self, scan: Scan, unsaved: Unsaved) -> list[Run]:
+    def _note_copies(self, run: Run, unsaved: Unsaved) -> None:
+        """Say of each file of a run where its copies lie, or no longer."""
+        for path, seen in run.files.items():
+            known = self.store.findings.get(path, {})
+            if len(run.files) < 2 and not any(kind == Finding.Kind.DUPLICATE for kind, _ in known):
+                continue
+            kept = unsaved.findings.get(path, _findings_of(path, seen.content))
+            others = ", ".join(sorted(other for other in run.files if other != path))
+            copies = [_finding(path, Finding.Kind.DUPLICATE, f"The same run also lies in {others}")] if others else []
+            unsaved.findings[path] = [each for each in kept if each.kind != Finding.Kind.DUPLICATE] + copies
+
+    def _take_pm(self, scan: Scan, unsaved: Unsaved, now: datetime) -> list[Run]:
         path = "coordination/pm-state.json"
         if isinstance(scan.pm, Problem):
             # Another writer may have left it empty for a moment; what it said before is the better guess.
             unsaved.findings[path] = [_finding(path, Finding.Kind.UNREADABLE, scan.pm.reason, scan.pm)]
             return []
-        before, self.pm = self.pm, scan.pm or PmState()
+        before, self.pm = self.pm, _not_ahead(scan.pm or PmState(), now)
         self.pm_seen = scan.pm is not None
         unsaved.findings[path] = [_finding(path, Finding.Kind.ODD, text) for text in self.pm.oddities]
         if before.configuration != self.pm.configuration:
@@ -273,7 +298,7 @@ class Cycle:
     def _claim(self, run: Run) -> Claim:
         seen = run.file
         written_at = moment_of(seen.stamp) if seen and run.spec and run.spec.pid else None
-        return make_claim(self.layout, run.key.worker_id, run.spec, written_at, run.traces)
+        return make_claim(self.layout, run.key.worker_id, run.spec, run.born, written_at, run.traces)
 
     # -- judge
 
@@ -334,6 +359,7 @@ class Cycle:
         """Write what was read and judged: in one transaction, but for a backlog, which is written in chunks."""
         *backlog, last = list(chunks(runs, RUNS_PER_TRANSACTION)) or [[]]
         for number, chunk in enumerate(backlog, start=1):
+            self._breathe()
             with transaction.atomic():
                 self._save_chunk(chunk, unsaved, report, now)
             if progress:
@@ -381,6 +407,7 @@ class Cycle:
         for path in paths:
             more = True
             while more:
+                self._breathe()
                 before = self._cursor(path)
                 batch = read_log(self.layout, path, before, limit=LOG_STEP)
                 if batch.cursor != before:
@@ -403,11 +430,12 @@ class Cycle:
 
     def _close(self, report: Report, now: datetime) -> None:
         """Say in the poller's row that the whole directory has been seen."""
-        self.store.note_gap(self._cycled_at, now, self.interval)
-        self._cycled_at = now
+        if not report.error:
+            self.store.note_gap(self._cycled_at, now, self.interval)
+            self._cycled_at = now
         daemon = self.pm.daemon
         self.store.save_poller(
-            last_cycle_at=now,
+            **({} if report.error else {"last_cycle_at": now}),  # nobody has seen the directory at this moment
             cycle_ms=self._cycle_ms,
             lag_ms=self._lag_ms,
             specs=report.specs,
@@ -435,10 +463,42 @@ class Cycle:
             self._lag_ms = max(0.0, (time.time_ns() - written) / 1e6)
 
 
+_KINDS = {Spec: "spec", Problem: "unreadable", Other: "other"}
+
+
+def _findings_of(path: str, content: Spec | Problem | Other) -> list[Finding]:
+    """What is odd about one file under worker-specs by itself."""
+    if isinstance(content, Other):
+        return [_finding(path, Finding.Kind.OTHER, content.what)]
+    if isinstance(content, Problem):
+        return [_finding(path, Finding.Kind.UNREADABLE, content.reason, content)]
+    return [_finding(path, Finding.Kind.ODD, text) for text in content.oddities]
+
+
 def _describes(entry: PmEntry, run: Run) -> bool:
-    """Whether a PM entry is about this run and not about an earlier one of the same id."""
+    """Whether a PM entry is about this attempt of this run, and not about an earlier one of the same id."""
     moment = entry.started_at or entry.registered_at
-    return moment is None or run.own(moment)
+    return moment is None or run.of_attempt(moment) or run.of_attempt(entry.last_checkin)
+
+
+def _seen_not_ahead(seen: SpecSeen, now: datetime) -> SpecSeen:
+    """Take heartbeats that are yet to come as made when the file was written."""
+    content = seen.content
+    if not isinstance(content, Spec) or not any(sign.at > now + CLOCK_TOLERANCE for sign in content.checkins):
+        return seen
+    written = min(moment_of(seen.stamp), now)
+    signs = tuple(Sign(min(sign.at, written), sign.source) for sign in content.checkins)
+    return replace(seen, content=replace(content, checkins=signs))
+
+
+def _not_ahead(state: PmState, now: datetime) -> PmState:
+    """Take check-ins that are yet to come as made at this moment, and not anew at each look."""
+    ahead = {
+        name: replace(entry, last_checkin=now)
+        for name, entry in state.entries.items()
+        if entry.last_checkin and entry.last_checkin > now + CLOCK_TOLERANCE
+    }
+    return replace(state, entries=state.entries | ahead) if ahead else state
 
 
 def _finding(path: str, kind: Finding.Kind, detail: str, problem: Problem | None = None) -> Finding:

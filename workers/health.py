@@ -72,6 +72,8 @@ DIRECTORY_OUTCOME = {
 
 #: A spec, sign or process from longer than this before ``created_at`` belongs to an earlier run of the id.
 RUN_TOLERANCE = timedelta(minutes=1)
+#: Clocks of two hosts may differ by this much; what is later than that from now is not believed.
+CLOCK_TOLERANCE = timedelta(minutes=1)
 #: How long a worker may be running before a process is asked for.
 START_GRACE = timedelta(minutes=1)
 #: A PM daemon that has not finished a loop for this long says nothing about now.
@@ -258,7 +260,7 @@ def _outcome(spec: Spec, seen: Observation) -> Verdict | None:
 
 def _running(spec: Spec, seen: Observation, now: datetime, limits: Limits) -> Verdict:
     """The verdict on a run whose spec says running."""
-    start = min(attempt_start(spec, seen) or now, now)
+    start = min(attempt_start(spec, seen, now) or now, now)
     signs = sorted(_signs(seen, start, now), key=lambda sign: sign.at)
     checkin = max((sign for sign in seen.checkins if start <= sign.at), key=lambda sign: sign.at, default=None)
     baseline = max(start, signs[-1].at) if signs else start
@@ -296,7 +298,7 @@ def _running(spec: Spec, seen: Observation, now: datetime, limits: Limits) -> Ve
         reasons=(*reasons, *([disagreement] if disagreement else [])),
         remedy=REMEDY.get(health, ""),
         overdue=overdue,
-        not_checking_in=now > checkin_due and seen.processes.main is not None,
+        not_checking_in=now > checkin_due,
         pm_disagrees=bool(disagreement and disagreement.side == "against"),
         last_checkin=checkin,
         last_sign=signs[-1] if signs else None,
@@ -313,19 +315,15 @@ REMEDY = {
 }
 
 
-def attempt_start(spec: Spec, seen: Observation) -> datetime | None:
+def attempt_start(spec: Spec, seen: Observation, now: datetime) -> datetime | None:
     """When this attempt began: what the spec says, else the best that is known in its stead.
 
-    ``created_at`` comes late, since a start came over an hour after it in one of eight real specs.
+    ``created_at`` comes late, since a start came over an hour after it in one of eight real specs. A start that is yet
+    to come is none: it would make every look the first one.
     """
-    main = seen.processes.main
-    return (
-        spec.started_at
-        or seen.memory.attempt_began
-        or (main.started_at if main else None)
-        or spec.created_at
-        or seen.memory.first_seen_at
-    )
+    main, memory = seen.processes.main, seen.memory
+    known = (spec.started_at, memory.attempt_began, main and main.started_at, spec.created_at, memory.first_seen_at)
+    return next((moment for moment in known if moment and moment <= now + CLOCK_TOLERANCE), None)
 
 
 def _signs(seen: Observation, start: datetime, now: datetime) -> Iterator[Sign]:

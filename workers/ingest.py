@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from django.db import connection, models, transaction
 
+from .coordination.files import moment_of
 from .coordination.records import CheckIn, Damage, LogBatch, LogCursor, Problem, Process, Spec
 from .health import PM_SILENT_AFTER, Health, Memory
 from .models import (
@@ -158,7 +159,9 @@ def _shown(run: Run, pm_last_loop: datetime | None, now: datetime) -> Row:
     problem = seen.content if seen and isinstance(seen.content, Problem) else None
     path = seen.path if seen else _last(run, "path", "")
     main = run.processes.main
-    checkin = verdict.last_checkin or max(run.checkins(), key=lambda sign: sign.at, default=None)
+    checkin = verdict.last_checkin
+    if checkin is None and not verdict.health.running:  # while it runs, only those of this attempt count
+        checkin = max(run.checkins(), key=lambda sign: sign.at, default=None)
     pm_silent = pm_last_loop is None or now - pm_last_loop > PM_SILENT_AFTER
     return (
         *(_moment(spec.created_at), path, directory_of(path)[:1000], bool(seen) and run.live),
@@ -192,7 +195,7 @@ def _quiet(run: Run, now: datetime) -> Row:
     log = run.traces.log if run.traces else None
     main = run.processes.main
     return (
-        _moment(datetime.fromtimestamp(seen.stamp.mtime_ns / 1e9, now.tzinfo)) if seen else None,
+        _moment(moment_of(seen.stamp)) if seen else None,
         *(_moment(memory.seen_alive_at), _moment(memory.progress_changed_at)),
         *((_moment(log.at), log.source) if log else (None, "")),
         *(_moment(memory.last_cpu_at), main.key.start_ticks if main else None, len(run.processes.tree)),
@@ -250,7 +253,8 @@ class Store:
     def note_gap(self, last: datetime | None, now: datetime, interval: float) -> None:
         """Remember a stretch in which nobody looked, if it was longer than three intervals."""
         if last and (now - last).total_seconds() > max(3 * interval, 6):
-            PollerGap.objects.create(host=self.host, began=last, ended=now)
+            # While every cycle fails, each new try sees the same gap grow
+            PollerGap.objects.update_or_create(host=self.host, began=last, defaults={"ended": now})
 
     def load(self, roster: Roster) -> None:
         """Take up what earlier pollers of this host knew: runs, cursors of logs, findings."""
@@ -300,12 +304,12 @@ class Store:
                 key = (run.pk, self.host, run.key.worker_id, run.key.created, _moment(run.first_seen_at))
                 inserts.append((*key, *shown, *_quiet(run, now)))
             else:
-                updates.append((run.key.created, *shown, *_quiet(run, now), run.pk))
+                updates.append((run.key.worker_id, run.key.created, *shown, *_quiet(run, now), run.pk))
             if change := _health_change(run, now, first=run.pk in new):
                 history.append(change)
             run.stored = shown
         insert(Worker, (*KEY_FIELDS, *SHOWN_FIELDS, *QUIET_FIELDS), inserts)
-        update(Worker, ("run_key", *SHOWN_FIELDS, *QUIET_FIELDS), updates)
+        update(Worker, ("worker_id", "run_key", *SHOWN_FIELDS, *QUIET_FIELDS), updates)
         insert(HealthChange, ("worker", "at", "attempt", "old", "new", "reason"), history)
         announce(Change.Kind.WORKER, [*[row[0] for row in inserts], *[row[-1] for row in updates]], now)
         return len(inserts) + len(updates)

@@ -62,7 +62,7 @@ class Lease:
             self._session.execute("SELECT 1")
 
     def _lock_file(self) -> bool:
-        database = Path(settings.DATABASES["default"]["NAME"])
+        database = Path(settings.DATABASES["default"]["NAME"]).resolve()  # one file, whatever it is called
         name = hashlib.sha256(self.host.encode()).hexdigest()[:16]
         path = database.with_name(f"{database.name}.poller-{name}.lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -8,6 +8,7 @@ so that a look at one run costs the same however many others and however many pr
 from __future__ import annotations
 
 import os
+import socket
 from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from .processes import LINUX, Entry, LivingProcesses
 
 #: A pid file or process from longer than this before ``created_at`` belongs to an earlier run of the id.
 RUN_TOLERANCE = timedelta(minutes=1)
+#: What this host is called beside the name that it has in the pages.
+THIS_HOST = (socket.gethostname(), "localhost", "127.0.0.1", "::1")
 #: Boot time is known to whole seconds, and so is the time of a file on some file systems.
 CLOCK_TOLERANCE = timedelta(seconds=2)
 ROUNDS = 4  # how often in one assignment a process that changed hands may concern further runs
@@ -47,15 +50,21 @@ class Claim:
 
 
 def make_claim(
-    layout: Layout, worker_id: str, spec: Spec | None, written_at: datetime | None, traces: Traces | None
+    layout: Layout,
+    worker_id: str,
+    spec: Spec | None,
+    born: datetime | None,
+    written_at: datetime | None,
+    traces: Traces | None,
 ) -> Claim:
     """Put together what the coordination directory says of a run's processes.
 
-    ``written_at`` is the time of the spec's last write: a pid in it was true then.
+    ``born`` is when it was created if that can be believed, ``written_at`` the time of the spec's last write: a pid in it was
+    true then.
     """
     return Claim(
         worker_id=worker_id,
-        created_at=spec.created_at if spec else None,
+        created_at=born,
         worker_dir=layout.worker_dir(worker_id),
         pid_file=traces.pid_file if traces else None,
         spec_pid=spec.pid if spec else None,
@@ -481,7 +490,7 @@ class ProcessTable(LivingProcesses):
 
     def _elsewhere(self, claim: Claim) -> str:
         """Say that a run's processes are on another host, or "" where they are on this one."""
-        if not claim.host or _same_host(claim.host, self.host):
+        if not claim.host or any(_same_host(claim.host, name) for name in (self.host, *THIS_HOST)):
             return ""
         return f"it runs on host {claim.host}, this is {self.host}"
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from .coordination.files import moment_of
 from .coordination.records import (
     CheckIn,
     Other,
@@ -99,13 +100,24 @@ class Run:
         )
 
     @property
+    def born(self) -> datetime | None:
+        """When it was created, as its spec says; None where nobody can know: it was seen before that."""
+        created = self.spec.created_at if self.spec else None
+        return created if created and created <= self.first_seen_at + RUN_TOLERANCE else None
+
+    @property
     def since(self) -> datetime | None:
         """Signs of life from before this moment belong to an earlier run of the id."""
-        spec = self.spec
-        return spec.created_at - RUN_TOLERANCE if spec and spec.created_at else None
+        born = self.born
+        return born - RUN_TOLERANCE if born else None
 
     def own(self, at: datetime | None) -> bool:
         return at is not None and (self.since is None or at >= self.since)
+
+    def of_attempt(self, at: datetime | None) -> bool:
+        """Whether a moment belongs to this attempt of this run."""
+        began = self.memory.attempt_began
+        return self.own(at) and at is not None and (began is None or at >= began - RUN_TOLERANCE)
 
     def checkins(self) -> tuple[Sign, ...]:
         """Every check-in that is known of this run, from whatever file."""
@@ -125,9 +137,9 @@ class Run:
         told = [
             (checkin.at, checkin.progress_pct)
             for checkin in (self.checkin, self.traces and self.traces.heartbeat)
-            if checkin and self.own(checkin.at)
+            if checkin and self.of_attempt(checkin.at)
         ]
-        if self.pm and self.pm.last_checkin and self.own(self.pm.last_checkin):
+        if self.pm and self.pm.last_checkin and self.of_attempt(self.pm.last_checkin):
             told.append((self.pm.last_checkin, self.pm.progress_pct))
         newest = max(((at, value) for at, value in told if value is not None), default=None)
         if newest:
@@ -163,8 +175,7 @@ class Run:
             spec, seen, first = self.spec, self.file, self.health is None
             self.health, self.health_since = verdict.health, now
             if first and not self.live and seen:
-                written = datetime.fromtimestamp(seen.stamp.mtime_ns / 1e9, now.tzinfo)
-                self.health_since = min((spec.ended_at if spec else None) or written, now)
+                self.health_since = min((spec.ended_at if spec else None) or moment_of(seen.stamp), now)
         self.verdict = verdict
 
     def note_progress(self, now: datetime) -> None:
@@ -191,6 +202,7 @@ class Roster:
         self.runs: dict[RunKey, Run] = {}
         self.by_path: dict[str, RunKey] = {}
         self.live: dict[str, set[RunKey]] = {}
+        self.renamed: list[RunKey] = []  # keys that are no more, until somebody has taken note
 
     def of_id(self, worker_id: str) -> Iterator[Run]:
         """Yield the live runs of an id: one, unless two files in ``active/`` claim it."""
@@ -254,13 +266,14 @@ class Roster:
         if self.runs[before].files:
             return None
         run = self.runs.pop(before)
+        self.renamed.append(before)
         self.live.get(before.worker_id, set()).discard(before)
         run.key = key
         return run
 
     def _note_attempt(self, run: Run, seen: SpecSeen, now: datetime) -> None:
         """A start that was taken back or happened again begins a new attempt, which inherits nothing."""
-        if not isinstance(seen.content, Spec) or not directory_of(seen.path).startswith("active"):
+        if not isinstance(seen.content, Spec) or directory_of(seen.path).split("/", 1)[0] != "active":
             return
         started, known = seen.content.started_at, run.started_at
         if started == known:

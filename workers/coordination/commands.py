@@ -30,11 +30,13 @@ _TO_EDIT = """vi vim vim.basic vim.tiny vim.gtk3 nvim view vimdiff nano pico ema
 _TO_FIND_AND_MOVE = """ls ll exa eza tree find fd fdfind locate stat file du df ncdu ranger nnn lf mc touch mkdir rmdir
     rm cp mv ln chmod chown rsync scp sftp ssh mosh tar gzip gunzip zip unzip zstd sha256sum md5sum realpath readlink
     git tig"""
+_TO_BROWSE = """curl wget http https xh lynx w3m links firefox chromium chrome google-chrome xdg-open open gh docker
+    podman kubectl"""
 _TO_WATCH = """ps pgrep pkill kill killall pidof pstree top htop btop atop lsof fuser gdb strace ltrace perf inotifywait
     inotifywatch entr fswatch journalctl systemctl"""
 _TO_HAND_ON = "xargs parallel emit-event.sh create-task.sh"  # what they start is looked at for itself
 #: Commands that look at a worker's files, move them about or hand its id on. None of them does its work.
-VIEWERS = frozenset(f"{_TO_READ} {_TO_EDIT} {_TO_FIND_AND_MOVE} {_TO_WATCH} {_TO_HAND_ON}".split())
+VIEWERS = frozenset(f"{_TO_BROWSE} {_TO_READ} {_TO_EDIT} {_TO_FIND_AND_MOVE} {_TO_WATCH} {_TO_HAND_ON}".split())
 MULTIPLEXERS = frozenset({"tmux", "screen", "SCREEN", "zellij", "byobu", "tmate", "dtach", "abduco"})
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "tcsh", "csh"})
 INTERPRETER = re.compile(r"(?:python|pypy|node|nodejs|perl|ruby|deno|bun|php|lua)[\d.]*")
@@ -90,6 +92,8 @@ def read_command(argv: Sequence[str], homes: Sequence[str] = ()) -> Command:
         path = _program(argv)
         if len(argv) == 1:
             return Command(Kind.PROMPT, name, argv[0], frozenset())
+    elif name == "script" and (text := _recorded(argv)):
+        return _inline(name, text)
     elif name in WRAPPERS and any(basename(arg) in VIEWERS for arg in argv[1:]):
         return Command(Kind.VIEWER, name, path, frozenset())
     if not path and name in SHELLS:
@@ -125,6 +129,16 @@ def _shell(argv: Sequence[str]) -> tuple[str, list[str] | None]:
     return "", [] if inline else None
 
 
+def _recorded(argv: Sequence[str]) -> list[str]:
+    """Find the text that ``script -c`` hands to a shell."""
+    for position, arg in enumerate(argv[1:], start=1):
+        if arg.startswith("-") and not arg.startswith("--") and arg.endswith("c"):
+            return list(argv[position + 1 : position + 2])
+        if arg.startswith("--command="):
+            return [arg.partition("=")[2]]
+    return []
+
+
 def _program(argv: Sequence[str]) -> str:
     """Find the script or module that an interpreter runs, "" where its text is an argument."""
     for arg in argv[1:]:
@@ -148,5 +162,5 @@ def _words(argv: Sequence[str], homes: Sequence[str]) -> Iterator[str]:
         if len(arg) <= LONGEST_WORD:
             yield arg
         path = next((arg.removeprefix(f"{home}/") for home in homes if arg.startswith(f"{home}/")), arg)
-        if "/" in path and not re.search(r"\s", path):
+        if "/" in path and "://" not in path and not re.search(r"\s", path):
             yield from filter(None, path.split("/"))

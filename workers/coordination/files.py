@@ -12,6 +12,7 @@ from .records import FileStamp, Problem
 
 #: The stamp of a file that was never read; it differs from every other.
 NEVER = FileStamp(0, 0, 0, 0)
+_LAST_MOMENT = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 #: Two writes within one tick of the kernel's clock (at most 10 ms) can leave one stamp: one so young proves nothing.
 JUST_NOW_SECONDS = 0.05
 #: Who writes in place (`cat > file`) is done within this time; what cannot be parsed before may only be half written.
@@ -23,8 +24,8 @@ def stamp_of(status: os.stat_result) -> FileStamp:
 
 
 def moment_of(stamp: FileStamp) -> datetime:
-    """Return the time of the last write."""
-    return datetime.fromtimestamp(stamp.mtime_ns / 1e9, UTC)
+    """Return the time of the last write. A file system may hold any number: years that no calendar has are cut off."""
+    return datetime.fromtimestamp(min(max(stamp.mtime_ns / 1e9, 0.0), _LAST_MOMENT), UTC)
 
 
 def is_younger(stamp: FileStamp, seconds: float, now: float) -> bool:

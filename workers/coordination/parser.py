@@ -707,8 +707,11 @@ def _checkin_time(value: object, mtime: datetime) -> datetime:
     return at
 
 
-def parse_status(data: bytes, source: str) -> StatusFile | Problem:
-    """Read ``agents/workers/<id>/status.json``, the worker's own word on how it ended."""
+def parse_status(data: bytes, source: str, mtime: datetime) -> StatusFile | Problem:
+    """Read ``agents/workers/<id>/status.json``, the worker's own word on how it ended.
+
+    ``mtime`` is when, where the file itself does not say.
+    """
     document = _load_object(data)
     if isinstance(document, Problem):
         return document
@@ -716,7 +719,7 @@ def parse_status(data: bytes, source: str) -> StatusFile | Problem:
     exit_code = document.get("exit_code")
     return StatusFile(
         status=look.text(_STATUS, WORD_LENGTH),
-        at=look.time(_keys("timestamp", "completed_at", "failed_at"))[0],
+        at=look.time(_keys("timestamp", "completed_at", "failed_at"))[0] or mtime,
         source=source,
         exit_code=exit_code if type(exit_code) is int and abs(exit_code) < 2**31 else None,
         error=look.text(_keys("error"), TEXT_LENGTH),

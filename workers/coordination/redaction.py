@@ -25,9 +25,12 @@ class Secrecy(IntEnum):
 
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_ALL_WORDS = frozenset({"password", "passwd", "passphrase", "secret", "secrets", "apikey", "credential", "credentials"})
+_ALL_WORDS = frozenset(
+    {"password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets", "apikey", "credential", "credentials"}
+)
 _ALL_ENDINGS = ("password", "passwd", "passphrase")  # PGPASSWORD
-_TEXT_WORDS = frozenset({"token", "cookie", "cookies", "authorization", "bearer"})
+_TEXT_WORDS = frozenset({"token", "jwt", "pass", "cookie", "cookies", "authorization", "bearer"})
+_TOKEN_KINDS = frozenset({"access", "auth", "refresh", "session", "api", "bearer", "id"})  # and not `total_tokens`
 _KEY_KINDS = frozenset({"api", "private", "access", "secret", "signing", "encryption", "ssh", "auth"})
 #: Words behind a secret's name that still mean the secret itself, unlike `token_budget` or `secret_name`.
 _TRAILING = frozenset({"value", "hash", "string", "header", "base64", "base", "raw", "encrypted"})
@@ -52,7 +55,7 @@ def key_secrecy(name: str) -> Secrecy:
         or (words[-1] in {"key", "keys"} and len(words) > 1 and words[-2] in _KEY_KINDS)
     ):
         return Secrecy.ALL
-    if words[-1] in _TEXT_WORDS:
+    if words[-1] in _TEXT_WORDS or (words[-1] == "tokens" and words[-2:-1] and words[-2] in _TOKEN_KINDS):
         return Secrecy.TEXT
     if "".join(words[-2:]) in _ALL_WORDS:  # passWord
         return Secrecy.ALL
@@ -63,9 +66,9 @@ def key_secrecy(name: str) -> Secrecy:
 
 # Each begins with a literal, which the regular expression engine finds fast; all look at lower-cased bytes.
 _TOKEN = re.compile(
-    rb"token(?:[_-]?[0-9]+)?(?:[\"'\\:=\s]|[_-]?(?:value|hash|string|header|base|raw|encrypted))"
+    rb"(?:(?:access|auth|refresh|session|api|bearer|id)[_-]?tokens|token)(?:[_-]?[0-9]+)?(?:[\"'\\:=\s]|[_-]?(?:value|hash|string|header|base|raw|encrypted))"
 ).search
-_PASSWORD = re.compile(rb"pass(?:[_-]?word|wd|phrase)").search
+_PASSWORD = re.compile(rb"pass(?:[_-]?word|wd|phrase|[\"'\\:=])|pwd|jwt|xox[abeoprs]-|glpat-|hf_").search
 _AUTHORIZATION = re.compile(rb"auth(?:oriz|[\"'\\:=])").search
 _KEY = re.compile(
     rb"key(?:(?<=api.key)|(?<=apikey)|(?<=private.key)|(?<=privatekey)|(?<=access.key)|(?<=accesskey)"
@@ -119,6 +122,7 @@ _CREDENTIALS = (
     re.compile(r"(?<![A-Za-z0-9])(?:gh[pousr]_|github_pat_)\w{4,}"),
     re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}"),
     re.compile(r"(?<![A-Za-z0-9])AIza[\w-]{30,}"),
+    re.compile(r"(?<![A-Za-z0-9])(?:xox[abeoprs]-|glpat-|hf_)[\w-]{8,}"),
     re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL),
     re.compile(r"://(?!git@)([^/\s@\"']{1,256})@"),
 )
@@ -176,6 +180,11 @@ def _is_suspect(text: str) -> bool:
         or "akia" in low
         or "asia" in low
         or "aiza" in low
+        or "pwd" in low
+        or "jwt" in low
+        or "xox" in low
+        or "glpat" in low
+        or "hf_" in low
         or ("@" in low and "://" in low)
     )
 

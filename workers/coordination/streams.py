@@ -20,7 +20,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -130,16 +130,27 @@ def _replaced(file: _File, cursor: LogCursor) -> str:
     return "" if continues else "rotated"
 
 
-def _read_rest(layout: Layout, path: str, cursor: LogCursor, limit: int, *, ended: bool) -> LogBatch | None:
-    """Read on in the file that stood here before, if it lies in the same directory under another name."""
+def _renamed(layout: Layout, path: str, inode: int) -> Iterator[str]:
+    """Yield where the file that stood here lies by now: beside its old place, or in an ``archive`` below that."""
     folder, _, name = path.rpartition("/")
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        with os.scandir(layout.home / current) as entries:
+            for entry in entries:
+                if entry.inode() == inode and (current, entry.name) != (folder, name):
+                    yield f"{current}/{entry.name}"
+                elif (current != folder or entry.name == "archive") and entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{current}/{entry.name}")
+
+
+def _read_rest(layout: Layout, path: str, cursor: LogCursor, limit: int, *, ended: bool) -> LogBatch | None:
+    """Read on in the file that stood here before, if it was only moved aside."""
     try:
-        with os.scandir(layout.home / folder) as entries:
-            names = [entry.name for entry in entries if entry.inode() == cursor.inode and entry.name != name]
-        for other in names:
-            if layout.is_log(f"{folder}/{other}"):
+        for other in _renamed(layout, path, cursor.inode):
+            if layout.is_log(other):
                 continue  # it is read under its new name: see first_cursor
-            with _open(layout, f"{folder}/{other}") as file:
+            with _open(layout, other) as file:
                 if file.inode == cursor.inode and not _replaced(file, cursor) and file.size > cursor.offset:
                     batch = _read_batch(file, cursor, limit, ended=ended)
                     return replace(batch, more=batch.more or ended)

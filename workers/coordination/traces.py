@@ -219,7 +219,7 @@ class TraceReader:
             return pid if isinstance(pid, Problem) else PidFile(pid, written, path)
         if path.endswith("heartbeat.json"):
             return parse_heartbeat(data, path, written, worker_id)
-        return parse_status(data, path)
+        return parse_status(data, path, written)
 
 
 def _assemble(

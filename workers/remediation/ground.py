@@ -17,6 +17,7 @@ from django.conf import settings
 from workers.coordination.layout import Layout
 from workers.coordination.records import ProcessKey, Spec, WorkerProcesses
 from workers.coordination.traces import TraceReader
+from workers.health import RUN_TOLERANCE
 from workers.models import Worker
 from workers.ownership import ProcessTable, make_claim
 
@@ -90,7 +91,10 @@ class Ground:
         others = list(taken.exclude(pk=worker.pk).values_list("pid", "pid_start_ticks"))
         now = time.time()
         traces = TraceReader(self.layout).look({worker.worker_id}, now, {worker.worker_id}).get(worker.worker_id)
-        claim = make_claim(self.layout, worker.worker_id, spec, written_at, traces)
+        born = spec.created_at if spec else None
+        if born and born > worker.first_seen_at + RUN_TOLERANCE:  # it was seen before that
+            born = None
+        claim = make_claim(self.layout, worker.worker_id, spec, born, written_at, traces)
         with self._lock:
             self._processes.refresh(now)
             theirs = {

@@ -18,7 +18,7 @@ from django.db import DatabaseError, close_old_connections
 from django.db.models import Count
 from tqdm import tqdm
 
-from workers.cycle import Cycle, Report
+from workers.cycle import Cycle, Interrupted, Report
 from workers.database import ensure_migrated
 from workers.ingest import ForeignHomeError
 from workers.lease import Lease, PlaceTakenError
@@ -30,6 +30,7 @@ from workers.watch import Alarm, FileWatch, on_orphaned, on_signals
 
 logger = logging.getLogger("workers.poll")
 BACKOFF_CEILING_SECONDS = 60.0
+TERMINATED = 143  # exit code of one that was told to end before it was done
 
 
 class Command(BaseCommand):
@@ -55,23 +56,25 @@ class Command(BaseCommand):
         try:
             lease.acquire()
             if options["once"]:
-                self._once(home, as_json=options["json"])
+                self._once(home, alarm, as_json=options["json"])
             else:
                 self._loop(home, alarm, lease)
         except (PlaceTakenError, ForeignHomeError) as error:
             raise CommandError(str(error)) from None
+        except Interrupted:
+            sys.exit(TERMINATED)
         finally:
             lease.release()
 
     # -- once
 
-    def _once(self, home: Path, *, as_json: bool) -> None:
+    def _once(self, home: Path, alarm: Alarm, *, as_json: bool) -> None:
         resume(Ground.here(home))  # what a killed process has left half done, before it is looked at
-        cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS)
+        cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS, alarm.stopped)
         with Bar() as bar:
             cycle.start(now())
             report = cycle.run_once(now(), progress=bar)
-            while cycle.uncertain:
+            while cycle.uncertain and not report.error:
                 again = cycle.run_once(now())
                 report.events, report.damaged = report.events + again.events, report.damaged + again.damaged
                 report.seconds += again.seconds
@@ -108,7 +111,7 @@ class Command(BaseCommand):
         while not alarm.stopped.is_set():
             watch = FileWatch(alarm, [home / "coordination", home / "agents" / "workers"])
             try:
-                cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS)
+                cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS, alarm.stopped)
                 cycle.start(now())
                 watch.start()
                 while not alarm.stopped.is_set():
@@ -117,6 +120,8 @@ class Command(BaseCommand):
                     delay = settings.RELAY_POLL_SECONDS
             except ForeignHomeError:
                 raise
+            except Interrupted:
+                return
             except Exception as error:  # whatever it is, it is shown in the page and tried again
                 logger.exception("The cycle failed; trying again in %g s", delay)
                 _show(error)

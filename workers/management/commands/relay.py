@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -28,10 +29,13 @@ class Command(BaseCommand):
         parser.add_argument("--demo", action="store_true", help="on a demo fleet with a database of its own")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not 0 < options["port"] < 65536:
+            raise CommandError(f"--port {options['port']} is no port; give one between 1 and 65535")
+        _refuse_taken_port(options["bind"], options["port"])
         if options["demo"] and not settings.RELAY_DEMO:
             self._again_as_demo()
-        _refuse_taken_port(options["bind"], options["port"])
         call_command("migrate", verbosity=0, interactive=False)
+        settings.ALLOWED_HOSTS.append(_shown(options["bind"]))  # the address that is printed has to answer
         # Daphne takes over the process' event loop when it is imported, which no other command may have to bear.
         from workers.supervisor import Child, serve
 
@@ -60,6 +64,7 @@ class Command(BaseCommand):
     def _again_as_demo(self) -> None:
         """Start over with a home, a database and a secret that are the demo's alone."""
         place = settings.RELAY_STATE / "demo"
+        _hold(settings.RELAY_STATE)
         shutil.rmtree(place, ignore_errors=True)
         home = place / "home"
         home.mkdir(mode=0o700, parents=True)
@@ -86,6 +91,19 @@ class Command(BaseCommand):
             user.save()
             user.groups.set([Group.objects.get(name=role)])
         self._say(f"Demo. Log in as {', '.join(DEMO_ROLES)} with the password {password}")
+
+
+def _hold(state: Path) -> None:
+    """Make this the only demo of this state directory for as long as the process lives, also as another program."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(state / "demo.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(descriptor, True)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise CommandError(
+            "another demo runs already; stop it first, or give this one another XDG_STATE_HOME"
+        ) from None
 
 
 def _refuse_taken_port(bind: str, port: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandParser
 
+from workers.database import ensure_migrated
 from workers.health import Health
 from workers.models import Poller, Worker
 
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON array as the last line")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        ensure_migrated()
         runs = Worker.objects.order_by("severity", "health_since", "worker_id")
         if not options["all"]:
             runs = runs.filter(live=True)
