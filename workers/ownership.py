@@ -59,8 +59,8 @@ def make_claim(
 ) -> Claim:
     """Put together what the coordination directory says of a run's processes.
 
-    ``born`` is when it was created if that can be believed, ``written_at`` the time of the spec's last write: a pid in it was
-    true then.
+    ``born`` is when it was created if that can be believed, ``written_at`` the time of the spec's last write: a pid in
+    it was true then.
     """
     return Claim(
         worker_id=worker_id,
