@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": set(),
     "checks": set(),
     "supervisor": set(),
-    "queries": {"health", "models", "remediation"},
+    "queries": {"coordination", "health", "models", "remediation"},
     "fragments": {"queries", "remediation"},
     "outbox": set(),
     "door": set(),

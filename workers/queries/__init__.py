@@ -18,7 +18,7 @@ from .fleet import (
     page_of,
     rows,
 )
-from .run import Stretch, WorkerPage, find_run, similar_ids, strip, worker_page
+from .run import Stretch, WorkerPage, find_run, run_by_name, similar_ids, strip, worker_page
 from .view import ENDED, RECENT, SIZES, SORTS, FleetQuery, Search, parse_search
 from .watch import Watch, Watches, outbox_position, watches
 
@@ -49,6 +49,7 @@ __all__ = [
     "page_of",
     "parse_search",
     "rows",
+    "run_by_name",
     "similar_ids",
     "strip",
     "watches",

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import F, Q
 
+from workers.coordination.parser import parse_time
 from workers.models import HealthChange, PollerGap, Worker, WorkerDocument
 
 from .fleet import Row
@@ -81,6 +82,17 @@ def worker_page(worker: Worker, runs: Iterable[Worker], position: int, now: date
     gaps = tuple(PollerGap.objects.filter(host=worker.host, ended__gt=since).order_by("began")[:CHANGES_SHOWN])
     others = tuple(run for run in runs if run.pk != worker.pk)[:RUNS_SHOWN]
     return WorkerPage(Row(worker, watches(now).of(worker.host), now), documents, changes, gaps, others, position)
+
+
+def run_by_name(name: str, host: str = "") -> Worker | None:
+    """The live run of an id, else its newest; ``ID@CREATED_AT`` is that very run: what the command line says."""
+    runs = Worker.objects.filter(host=host) if host else Worker.objects.all()
+    newest = runs.order_by("-live", F("created_at").desc(nulls_last=True), "-pk")
+    if worker := newest.filter(worker_id=name).first():
+        return worker
+    worker_id, _, created = name.rpartition("@")
+    moment = parse_time(created) if worker_id else None
+    return newest.filter(worker_id=worker_id, created_at=moment).first() if moment else None
 
 
 def similar_ids(worker_id: str) -> list[str]:

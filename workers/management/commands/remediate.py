@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from workers.coordination.parser import parse_time
+from workers import queries
 from workers.cycle import Cycle
 from workers.database import ensure_migrated
 from workers.health import Health
@@ -96,7 +96,7 @@ class Command(BaseCommand):
             cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS)
             cycle.start(timezone.now())
             report = cycle.run_once(timezone.now())
-            while cycle.uncertain:
+            while cycle.uncertain and not report.error:
                 cycle.run_once(timezone.now())
         except ForeignHomeError as error:
             raise CommandError(str(error), returncode=USAGE) from None
@@ -138,7 +138,7 @@ class Command(BaseCommand):
         if self.options["all_zombies"]:
             zombies = Worker.objects.filter(host=settings.RELAY_HOST, live=True, health=Health.ZOMBIE)
             return list(zombies.order_by("worker_id"))
-        found = {name: _find(name) for name in dict.fromkeys(self.options["ids"])}
+        found = {name: queries.run_by_name(name, settings.RELAY_HOST) for name in dict.fromkeys(self.options["ids"])}
         if unknown := [name for name, worker in found.items() if worker is None]:
             raise CommandError(f"no worker has the id {', '.join(unknown)}; nothing was done", returncode=USAGE)
         return [worker for worker in found.values() if worker]
@@ -266,16 +266,6 @@ class Command(BaseCommand):
         if Remediation.State.FAILED in states:
             return FAILED
         return REFUSED if states - {Remediation.State.DONE} else DONE
-
-
-def _find(name: str) -> Worker | None:
-    """The live run of an id, else the newest; ``ID@CREATED_AT`` is that run."""
-    newest = Worker.objects.filter(host=settings.RELAY_HOST).order_by("-live", "-created_at", "-pk")
-    if worker := newest.filter(worker_id=name).first():
-        return worker
-    worker_id, _, created = name.rpartition("@")
-    moment = parse_time(created) if worker_id else None
-    return newest.filter(worker_id=worker_id, created_at=moment).first() if moment else None
 
 
 def _system_user() -> str:

@@ -1,0 +1,248 @@
+"""The stream of events: pages by keyset, so that the millionth row costs what the first does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import F, Max, Q, QuerySet, Sum
+from django.http import QueryDict
+
+from workers.coordination.parser import parse_time
+from workers.models import Event, EventCount, Finding, LogFile
+
+PAGE = 100
+#: New events are counted up to here; then it is "more than".
+MOST_WAITING = 1_000
+DAMAGES_SHOWN = 50
+SUMMARY = 240  # characters of a record that a row shows
+#: Keys of a record that a row shows in columns of their own.
+_SAID_ELSEWHERE = frozenset({"timestamp", "event", "event_type", "type", "worker_id", "pm_id", "id"})
+
+
+@dataclass(frozen=True)
+class EventQuery:
+    """One view of the stream, as a query string says it. Equal queries show the same."""
+
+    type: str = ""
+    source: str = ""  # path of a log
+    worker: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: tuple[datetime, int] | None = None  # the last row of the page before
+    ignored: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def parse(cls, params: QueryDict) -> EventQuery:
+        """Read a query string. What cannot be used is left out and named in ``ignored``; nothing raises."""
+        ignored: list[str] = []
+        since, until = (_moment(params, name, ignored) for name in ("since", "until"))
+        if since and until and since > until:
+            ignored.append("the time from its end to its beginning; both were swapped")
+            since, until = until, since
+        return cls(
+            type=_text(params, "type"),
+            source=_text(params, "source"),
+            worker=_text(params, "worker"),
+            since=since,
+            until=until,
+            before=_cursor(params.get("before", ""), ignored),
+            ignored=tuple(ignored),
+        )
+
+    def with_changes(self, **changes: Any) -> EventQuery:
+        """The same view with something else; every change leads to the first page."""
+        return replace(self, **{"before": None, "ignored": (), **changes})
+
+    @property
+    def string(self) -> str:
+        """The shortest query string that says this, with its question mark."""
+        given = {name: getattr(self, name) for name in ("type", "source", "worker")}
+        given |= {name: value and stamp(value) for name in ("since", "until") for value in [getattr(self, name)]}
+        given["before"] = self.before and f"{stamp(self.before[0])},{self.before[1]}"
+        kept = {name: value for name, value in given.items() if value}
+        return f"?{urlencode(kept)}" if kept else ""
+
+    @property
+    def filtered(self) -> bool:
+        return bool(self.type or self.source or self.worker or self.since or self.until)
+
+    @property
+    def condition(self) -> Q:
+        """The events of this view, on whichever page; those without a time come under no order and are left out."""
+        condition = Q(at__isnull=False)
+        if self.type:
+            condition &= Q(type=self.type)
+        if self.source:
+            condition &= Q(log__in=list(LogFile.objects.filter(path=self.source).values_list("pk", flat=True)))
+        if self.worker:
+            condition &= Q(worker_id=self.worker)
+        if self.since:
+            condition &= Q(at__gte=self.since)
+        if self.until:
+            condition &= Q(at__lte=self.until)
+        return condition
+
+    def rows(self) -> QuerySet[Event]:
+        """One page and one row more, newest first. Each page begins where the one before ended, by an index."""
+        condition = self.condition
+        if self.before:
+            at, key = self.before
+            condition &= Q(at__lte=at) & (Q(at__lt=at) | Q(id__lt=key))
+        return Event.objects.filter(condition).order_by(F("at").desc(), F("id").desc())[: PAGE + 1]
+
+
+def _text(params: QueryDict, name: str) -> str:
+    return params.get(name, "").replace("\0", "").strip()[:255]
+
+
+def _moment(params: QueryDict, name: str, ignored: list[str]) -> datetime | None:
+    text = params.get(name, "").strip()
+    moment = parse_time(text) if text else None
+    if text and moment is None:
+        ignored.append(f"{name} “{text[:40]}”, which is no time; write one like 2025-11-20T14:00")
+    return moment
+
+
+def _cursor(text: str, ignored: list[str]) -> tuple[datetime, int] | None:
+    if not text:
+        return None
+    at, _, key = text.rpartition(",")
+    moment = parse_time(at)
+    if moment is None or not (key.isascii() and key.isdigit() and len(key) < 19):
+        ignored.append("the page, which is no place in the stream")
+        return None
+    return moment, int(key)
+
+
+def stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One record as lists show it."""
+
+    event: Event
+    source: str
+
+    @property
+    def record(self) -> Any:
+        try:
+            return json.loads(self.event.data)
+        except ValueError:
+            return self.event.data
+
+    @property
+    def summary(self) -> str:
+        """What it says beside its time, type and worker."""
+        record = self.record
+        if not isinstance(record, dict):
+            return str(record)[:SUMMARY]
+        inner = record.get("data")
+        said = {**record, **inner} if isinstance(inner, dict) else dict(record)
+        parts = [
+            f"{key} {value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)}"
+            for key, value in said.items()
+            if key not in _SAID_ELSEWHERE and value not in ("", None, {}, []) and not (key == "data" and value is inner)
+        ]
+        if isinstance(inner, str) and inner:
+            parts.append(inner)
+        text = " · ".join(parts)
+        return text if len(text) <= SUMMARY else text[: SUMMARY - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """One page of the stream."""
+
+    query: EventQuery
+    rows: tuple[EventRow, ...]
+    older: EventQuery | None
+    newest: int  # the highest id that was stored when it was read: what is new comes behind it
+    types: tuple[str, ...]
+    sources: tuple[LogFile, ...]
+    stored: int
+    damages: tuple[Finding, ...]
+
+
+def events(query: EventQuery) -> Events:
+    """Read one page of the stream, in a constant number of queries."""
+    newest = Event.objects.aggregate(last=Max("id"))["last"] or 0
+    found = list(query.rows())
+    shown, more = found[:PAGE], len(found) > PAGE
+    sources = tuple(LogFile.objects.order_by("path", "host"))
+    last = shown[-1] if shown else None
+    older = replace(query, before=(last.at, last.pk), ignored=()) if more and last and last.at else None
+    counts = EventCount.objects.values_list("type").annotate(n=Sum("count")).order_by("type")
+    damages = Finding.objects.filter(kind=Finding.Kind.DAMAGED_LOG)
+    if query.source:
+        damages = damages.filter(path=query.source)
+    types = [(name, number) for name, number in counts if name]
+    return Events(
+        query=query,
+        rows=tuple(rows_of(shown, sources)),
+        older=older,
+        newest=newest,
+        types=tuple(name for name, _ in types),
+        sources=sources,
+        stored=sum(number for _, number in counts),
+        damages=tuple(damages.order_by("-id")[:DAMAGES_SHOWN]),
+    )
+
+
+def rows_of(found: Iterable[Event], sources: Iterable[LogFile]) -> Iterable[EventRow]:
+    paths = {log.pk: log.path for log in sources}
+    return (EventRow(event, paths.get(event.log_id, "")) for event in found)
+
+
+def waiting(query: EventQuery, newest: int) -> int:
+    """How many events of this view came since a page was read, up to MOST_WAITING."""
+    return Event.objects.filter(query.condition, id__gt=newest).order_by()[:MOST_WAITING].count()
+
+
+# -- one worker
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What all logs say of one worker, newest first, and by what it can be narrowed."""
+
+    worker_id: str
+    rows: tuple[EventRow, ...]
+    types: tuple[str, ...]
+    sources: tuple[str, ...]
+    type: str = ""
+    source: str = ""
+
+    @property
+    def filtered(self) -> bool:
+        return bool(self.type or self.source)
+
+
+ACTIVITY_ROWS, ACTIVITY_LOOKED_AT = 30, 500
+
+
+def activity(worker_id: str, since: datetime | None, until: datetime | None, **narrowed: str) -> Activity:
+    """Read the last events about one run: those of its id within its time."""
+    about = Event.objects.filter(worker_id=worker_id, at__isnull=False)
+    if since:
+        about = about.filter(at__gte=since)
+    if until:
+        about = about.filter(at__lte=until)
+    sources = tuple(LogFile.objects.order_by("path"))
+    rows = list(rows_of(about.order_by(F("at").desc(), F("id").desc())[:ACTIVITY_LOOKED_AT], sources))
+    kind, source = narrowed.get("type", ""), narrowed.get("source", "")
+    shown = [row for row in rows if (not kind or row.event.type == kind) and (not source or row.source == source)]
+    return Activity(
+        worker_id=worker_id,
+        rows=tuple(shown[:ACTIVITY_ROWS]),
+        types=tuple(sorted({row.event.type for row in rows if row.event.type})),
+        sources=tuple(sorted({row.source for row in rows})),
+        type=kind,
+        source=source,
+    )
