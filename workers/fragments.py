@@ -48,6 +48,11 @@ def batch(view: BatchView) -> str:
     return get_template("workers/remediation/summary.html").render({"batch": view, "oob": True})
 
 
+def events_waiting(number: int, query_string: str) -> str:
+    context = {"waiting": number, "href": query_string, "oob": True}
+    return get_template("workers/events/pill.html").render(context)
+
+
 def news_of_remediations() -> str:
     return get_template("workers/remediation/news.html").render({"new": True, "oob": True})
 

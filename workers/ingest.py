@@ -6,6 +6,7 @@ the reading. The poller of a host is the only writer of that host's observed row
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,11 +17,12 @@ import orjson
 from django.db import connection, models, transaction
 
 from .coordination.files import moment_of
-from .coordination.records import CheckIn, Damage, LogBatch, LogCursor, Problem, Process, Spec
+from .coordination.records import CheckIn, Damage, LogBatch, LogCursor, LogRecord, Problem, Process, Spec
 from .health import PM_SILENT_AFTER, Health, Memory
 from .models import (
     Change,
     Event,
+    EventCount,
     Finding,
     HealthChange,
     Limit,
@@ -341,6 +343,7 @@ class Store:
                 for offset, at, kind, worker, data in batch.records
             ],
         )
+        self._count(pk, batch.records, now)
         self._save_damages(cursor.path, batch.damages, now)
         LogFile.objects.filter(pk=pk).update(
             inode=cursor.inode,
@@ -355,6 +358,24 @@ class Store:
         if batch.records or batch.damages:
             announce(Change.Kind.EVENTS, [pk], now)
         self.log_ids[cursor.path], self.cursors[cursor.path] = pk, cursor
+
+    @staticmethod
+    def _count(log: int, records: Sequence[LogRecord], now: datetime) -> None:
+        """Add the records to the counts of their days."""
+        counts = Counter(((record.at or now).date(), record.type[:100]) for record in records)
+        known = {
+            (row.day, row.type): row.pk
+            for row in EventCount.objects.filter(log=log, day__in={day for day, _ in counts}).only("day", "type")
+        }
+        for key, number in counts.items():
+            if key in known:
+                EventCount.objects.filter(pk=known[key]).update(count=models.F("count") + number)
+        new = [
+            EventCount(log_id=log, day=key[0], type=key[1], count=number)
+            for key, number in counts.items()
+            if key not in known
+        ]
+        EventCount.objects.bulk_create(new)
 
     def _save_damages(self, path: str, damages: Sequence[Damage], now: datetime) -> None:
         names = ("host", "kind", "path", "detail", "offset", "length", "excerpt", "since")

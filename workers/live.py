@@ -24,9 +24,10 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from . import door, fragments, queries
-from .models import Change, Worker
+from .models import Change, Remediation, Worker
 from .outbox import PATIENCE, Entry, Outbox, Replaced, open_outbox
 from .queries import SIZES, FleetQuery
+from .queries.events import EventQuery, waiting
 from .remediation.queries import batch_view, cards_of, worker_repairs
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ PULSE, PULSE_AT_MOST = 3.0, 1.0
 #: The least time between two counts of the fleet. Counting takes at most a tenth of the time, however large the fleet.
 COUNT_AT_MOST, COUNT_SHARE = 0.25, 0.1
 DOOR_CHECK = 60.0
+#: The least time between two counts of events that wait.
+EVENTS_AT_MOST = 0.5
 #: Cards of remediations that one page may show.
 MOST_CARDS = 50
 #: Rows that are rendered before the others get their turn.
@@ -58,6 +61,8 @@ class View:
     remediations: frozenset[int] = frozenset()  # cards on the page
     batch: int | None = None  # an act on many
     audit: bool = False  # the list of remediations
+    events: EventQuery | None = None  # the stream of events
+    newest: int = 0  # the newest event that was stored when the stream was rendered
     since: int | None = None  # the position of the outbox that it was rendered at
 
     @property
@@ -79,6 +84,8 @@ class View:
         cards = frozenset(_integers(params.get("remediation", ""))[:MOST_CARDS])
         if "worker" in params:
             return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
+        if params.get("view") == "events":
+            return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
         if "batch" in params:
             return cls(batch=_integer(params["batch"]), since=since)
         if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
@@ -185,6 +192,8 @@ class Hub:
         self._thread: ThreadPoolExecutor | None = None
         self._next_pulse = self._next_count = self._next_door = self._last_pulse = 0.0
         self._uncounted = False
+        self._events_due = False
+        self._next_events = 0.0
 
     # Coming and going
 
@@ -273,6 +282,9 @@ class Hub:
             await self._count()
             took = time.monotonic() - now
             self._next_count = time.monotonic() + max(COUNT_AT_MOST, took / COUNT_SHARE)
+        if self._events_due and now >= self._next_events:
+            self._events_due, self._next_events = False, now + EVENTS_AT_MOST
+            await self._count_events()
         if now >= self._next_door:
             self._next_door = now + DOOR_CHECK
             await self._check_door()
@@ -285,10 +297,12 @@ class Hub:
                 changed.add(entry.key)
             elif entry.kind == Change.Kind.REMEDIATION and entry.key is not None:
                 repairs.add(entry.key)
+            elif entry.kind == Change.Kind.EVENTS:
+                self._events_due = True
             elif entry.kind == Change.Kind.POLLER:
                 self._next_pulse = min(self._next_pulse, self._last_pulse + PULSE_AT_MOST)
-        if repairs:
-            await self._publish_repairs(repairs)
+        if (repairs or changed) and any(each.view.shows_repairs for each in self.subscribers):
+            await self._publish_repairs(repairs, changed)
         if not changed:
             return
         self._uncounted = True
@@ -304,18 +318,16 @@ class Hub:
                 )
                 self._hand_out(texts, parts)
 
-    async def _publish_repairs(self, keys: set[int]) -> None:
+    async def _publish_repairs(self, keys: set[int], workers: set[int]) -> None:
         """Render remediations that changed, for the pages that show them, their worker or the act on many."""
-        if not any(each.view.shows_repairs for each in self.subscribers):
-            return
         async with self._turn:
-            for repair in await self._run(repaired, sorted(keys)):
+            for repair in await self._run(lambda: repaired(touched(keys, workers))):
                 messages = [frame(text) for text in repair.texts]
                 for subscriber in list(self.subscribers):
                     if subscriber.view.shows(repair):
                         for message in messages:
                             subscriber.push(message)
-                    if subscriber.view.audit and repair.new:
+                    if subscriber.view.audit and repair.new and repair.pk in keys:
                         subscriber.push(frame(fragments.news_of_remediations()))
 
     def _hand_out(self, texts: dict[int, str], parts: dict[int, list[str]]) -> None:
@@ -350,6 +362,17 @@ class Hub:
                 for each in several:
                     if (each.view.shown or ()) in pills:  # it may have turned the page meanwhile
                         self._summarise([each], {**texts, "pill": pills[each.view.shown or ()]})
+
+    async def _count_events(self) -> None:
+        """Say on each page of the stream how many events wait, counted once for all that show the same."""
+        pages: dict[tuple[EventQuery, int], list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if subscriber.view.events is not None:
+                pages[subscriber.view.events, subscriber.view.newest].append(subscriber)
+        for (query, newest), several in pages.items():
+            async with self._turn:
+                text = await self._run(events_waiting, query, newest)
+                self._summarise([each for each in several if each.view.newest == newest], {"pill": text})
 
     async def _check_door(self) -> None:
         expired = await self._run(door.expired, [each.entry for each in self.subscribers])
@@ -397,12 +420,24 @@ def arrive(view: View) -> tuple[View, list[str]]:
         [key for key in view.shown or () if changed is None or key in changed],
         [view.worker] if view.worker is not None and (changed is None or view.worker in changed) else [],
     )
-    cards = [text for repair in repaired(view.remediations) for text in repair.texts]
-    return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards]
+    cards = [text for repair in repaired(missed(view)) for text in repair.texts]
+    news = [fragments.news_of_remediations()] if view.audit and changed is None else []
+    return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news]
 
 
-def changed_since(position: int | None) -> set[int] | None:
-    """Keys of the workers that changed behind a position; None where nobody can tell any more: then all may have."""
+def missed(view: View) -> set[int]:
+    """The remediations that a page may show as they were before: its cards, and the rows that changed meanwhile."""
+    if view.batch is None and not view.audit:
+        return set(view.remediations)
+    changed = changed_since(view.since, Change.Kind.REMEDIATION)
+    if view.batch is None:
+        return changed or set()
+    mine = set(Remediation.objects.filter(batch=view.batch).values_list("pk", flat=True))
+    return mine if changed is None else mine & changed
+
+
+def changed_since(position: int | None, kind: Change.Kind = Change.Kind.WORKER) -> set[int] | None:
+    """Keys of what changed behind a position; None where nobody can tell any more: then all may have."""
     if position is None:
         return None
     outbox = Change.objects.all()
@@ -415,7 +450,7 @@ def changed_since(position: int | None) -> set[int] | None:
     if connection.vendor == "postgresql":  # a smaller id may have been committed after the page was rendered
         at = outbox.filter(pk__lte=position).order_by("-id").values_list("at", flat=True).first() or first.at
         news = outbox.filter(pk__gt=position) | outbox.filter(at__gt=at - timedelta(seconds=PATIENCE))
-    return {key for key in news.filter(kind=Change.Kind.WORKER).values_list("key", flat=True) if key is not None}
+    return {key for key in news.filter(kind=kind).values_list("key", flat=True) if key is not None}
 
 
 def render(row_keys: list[int], page_keys: list[int]) -> tuple[dict[int, str], dict[int, list[str]]]:
@@ -437,12 +472,21 @@ def worker_parts(key: int, now: datetime) -> list[str]:
     return fragments.worker_parts(queries.worker_page(worker, (), 0, now), worker_repairs(worker, now))
 
 
-def repaired(keys: Iterable[int]) -> list[Repair]:
+def touched(keys: set[int], workers: set[int]) -> set[int]:
+    """Remediations that look different now: those that changed, what they undo or stand in the place of, and those
+    whose new task has found its worker."""
+    tasks = Worker.objects.filter(pk__in=workers).exclude(task_id="").values_list("task_id", flat=True)
+    others = Remediation.objects.filter(pk__in=keys).values_list("undoes", "instead_of")
+    found = set(Remediation.objects.filter(new_task_id__in=set(tasks)).values_list("pk", flat=True))
+    return keys | found | {key for pair in others for key in pair if key is not None}
+
+
+def repaired(keys: set[int]) -> list[Repair]:
     """Render remediations, each once, with the sum of the act on many that it belongs to."""
     now = timezone.now()
     found = []
     summaries: dict[int, str] = {}
-    for card in cards_of(keys, now):
+    for card in cards_of(keys, now) if keys else ():
         it, texts = card.remediation, fragments.remediation(card)
         if it.batch and it.batch_id is not None:
             if it.batch_id not in summaries:
@@ -452,6 +496,10 @@ def repaired(keys: Iterable[int]) -> list[Repair]:
         new = it.state in (it.State.PLANNING, it.State.PLANNED)
         found.append(Repair(it.pk, about, it.batch_id, new, tuple(texts)))
     return found
+
+
+def events_waiting(query: EventQuery, newest: int) -> str:
+    return fragments.events_waiting(waiting(query, newest), query.with_changes().string)
 
 
 def pulse(position: int) -> dict[str, str]:

@@ -250,7 +250,7 @@ class LogFile(models.Model):
 class Event(models.Model):
     """A record of a coordination log. Nothing else is ever stored here."""
 
-    log = models.ForeignKey(LogFile, on_delete=models.CASCADE, related_name="events")
+    log = models.ForeignKey(LogFile, on_delete=models.CASCADE, related_name="events", db_index=False)
     generation = models.IntegerField()
     offset = models.BigIntegerField(help_text="Bytes from the start of the file.")
     at = models.DateTimeField(null=True, help_text="As the record says.")
@@ -263,10 +263,27 @@ class Event(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["at", "id"], name="events_by_time"),
             models.Index(fields=["worker_id", "at"], name="events_by_worker"),
+            models.Index(fields=["type", "at"], name="events_by_type"),
+            models.Index(fields=["log", "at"], name="events_by_log"),
         ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.worker_id}".strip()
+
+
+class EventCount(models.Model):
+    """How many records of a type one log held on one day. Survives the events that it counts."""
+
+    log = models.ForeignKey(LogFile, on_delete=models.CASCADE, related_name="counts")
+    day = models.DateField(help_text="In UTC, as the records say; the day of storing where they say nothing.")
+    type = models.CharField(max_length=100, blank=True)
+    count = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["log", "day", "type"], name="one_count_a_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.count} {self.type}"
 
 
 class Finding(models.Model):

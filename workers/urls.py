@@ -8,6 +8,7 @@ from django.urls import path, register_converter
 from . import consumers
 from .views import remediation as repairs
 from .views.components import components
+from .views.events import events
 from .views.fleet import fleet, usage
 from .views.icon import icon
 from .views.setup import setup
@@ -33,6 +34,7 @@ urlpatterns = [
     path("usage/", usage, name="usage"),
     path("workers/", worker, name="run"),
     path("workers/<any:worker_id>/", worker, name="worker"),
+    path("events/", events, name="events"),
     path("remediations/", repairs.remediations, name="remediations"),
     path("remediations/export.csv", repairs.export, name="remediations-export"),
     path("remediations/new/", repairs.new, name="remediation-new"),

@@ -26,6 +26,11 @@
       params.set("view", "fleet");
       params.set("shown", [...document.querySelectorAll("#list tr[data-run]")].map((row) => row.dataset.run).join(","));
     }
+    const stream = document.getElementById("stream");
+    if (stream) {
+      new URLSearchParams(stream.dataset.query).forEach((value, name) => params.set(name, value));
+      params.set("newest", stream.dataset.newest);
+    }
     const cards = [...document.querySelectorAll("[data-remediation]")].map((card) => card.dataset.remediation);
     if (cards.length) params.set("remediation", cards.join(","));
     params.set("since", Math.max(Number(pulse().dataset.position), Number(list()?.dataset.position ?? 0)));
@@ -133,7 +138,7 @@
   // The list shows something else now: the server is told, over the same socket
   document.addEventListener("htmx:afterSettle", ({ detail }) => {
     const places = [detail.elt, detail.target].filter(Boolean);
-    const told = (place) => place.id === "list" || place.id === "preview" || "remediation" in place.dataset;
+    const told = (place) => place.id === "list" || place.id === "stream" || place.id === "preview" || "remediation" in place.dataset;
     if (!places.some(told)) return;
     if (socket?.readyState === WebSocket.OPEN) socket.send(view());
     markStale();
