@@ -211,6 +211,7 @@ class Hub:
                 subscriber.push(frame(text))
             self._summarise([subscriber], await self._run(pulse, self._position()))
         self._uncounted = True
+        self._events_due = self._events_due or view.events is not None
 
     async def leave(self, subscriber: Subscriber) -> None:
         """Let a socket go; with the last one the tail stops."""

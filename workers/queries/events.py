@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from django.db.models import F, Max, Q, QuerySet, Sum
+from django.db import connection
+from django.db.models import F, Max, Sum
 from django.http import QueryDict
 
 from workers.coordination.parser import parse_time
@@ -71,29 +72,34 @@ class EventQuery:
     def filtered(self) -> bool:
         return bool(self.type or self.source or self.worker or self.since or self.until)
 
-    @property
-    def condition(self) -> Q:
-        """The events of this view, on whichever page; those without a time come under no order and are left out."""
-        condition = Q(at__isnull=False)
-        if self.type:
-            condition &= Q(type=self.type)
-        if self.source:
-            condition &= Q(log__in=list(LogFile.objects.filter(path=self.source).values_list("pk", flat=True)))
-        if self.worker:
-            condition &= Q(worker_id=self.worker)
-        if self.since:
-            condition &= Q(at__gte=self.since)
-        if self.until:
-            condition &= Q(at__lte=self.until)
-        return condition
+    def select(self, columns: str, newer_than: int = 0) -> tuple[str, list[Any]]:
+        """The question for the events of this view, without an order, and its parameters.
 
-    def rows(self) -> QuerySet[Event]:
-        """One page and one row more, newest first. Each page begins where the one before ended, by an index."""
-        condition = self.condition
+        Written out, since the mapper takes ten times as long over a hundred rows as the database does. Those without a
+        time come under no order and are left out.
+        """
+        adapt = connection.ops.adapt_datetimefield_value
+        asked: list[tuple[str, list[Any]]] = [("at IS NOT NULL", [])]
+        asked += [("type = %s", [self.type])] if self.type else []
+        asked += [("worker_id = %s", [self.worker])] if self.worker else []
+        asked += [("at >= %s", [adapt(self.since)])] if self.since else []
+        asked += [("at <= %s", [adapt(self.until)])] if self.until else []
+        asked += [("id > %s", [newer_than])] if newer_than else []
+        if self.source:
+            logs = list(LogFile.objects.filter(path=self.source).values_list("pk", flat=True)) or [0]
+            asked.append((f"log_id IN ({', '.join(['%s'] * len(logs))})", logs))
         if self.before:
-            at, key = self.before
-            condition &= Q(at__lte=at) & (Q(at__lt=at) | Q(id__lt=key))
-        return Event.objects.filter(condition).order_by(F("at").desc(), F("id").desc())[: PAGE + 1]
+            at, key = adapt(self.before[0]), self.before[1]
+            asked.append(("at <= %s AND (at < %s OR id < %s)", [at, at, key]))
+        where = " AND ".join(condition for condition, _ in asked)
+        return f"SELECT {columns} FROM workers_event WHERE {where}", [value for _, values in asked for value in values]  # noqa: S608
+
+    def rows(self) -> list[Record]:
+        """One page and one row more, newest first. Each page begins where the one before ended, by an index."""
+        sql, values = self.select(_COLUMNS)
+        with connection.cursor() as cursor:
+            cursor.execute(f"{sql} ORDER BY at DESC, id DESC LIMIT {PAGE + 1}", values)
+            return [Record._make(row) for row in cursor.fetchall()]
 
 
 def _text(params: QueryDict, name: str) -> str:
@@ -123,11 +129,42 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+class Record(NamedTuple):
+    """A row of events as the database gives it."""
+
+    pk: int
+    log_id: int
+    generation: int
+    offset: int
+    at_stored: Any
+    stored_at_stored: Any
+    type: str
+    worker_id: str
+    data: str
+
+    @property
+    def at(self) -> datetime:
+        return _as_moment(self.at_stored)
+
+    @property
+    def stored_at(self) -> datetime:
+        return _as_moment(self.stored_at_stored)
+
+
+_COLUMNS = 'id, log_id, generation, "offset", at, stored_at, type, worker_id, data'
+
+
+def _as_moment(value: Any) -> datetime:
+    """A time out of a plain cursor: SQLite keeps it as text in UTC."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class EventRow:
     """One record as lists show it."""
 
-    event: Event
+    event: Record | Event
     source: str
 
     @property
@@ -173,11 +210,11 @@ class Events:
 def events(query: EventQuery) -> Events:
     """Read one page of the stream, in a constant number of queries."""
     newest = Event.objects.aggregate(last=Max("id"))["last"] or 0
-    found = list(query.rows())
+    found = query.rows()
     shown, more = found[:PAGE], len(found) > PAGE
     sources = tuple(LogFile.objects.order_by("path", "host"))
     last = shown[-1] if shown else None
-    older = replace(query, before=(last.at, last.pk), ignored=()) if more and last and last.at else None
+    older = replace(query, before=(last.at, last.pk), ignored=()) if more and last else None
     counts = EventCount.objects.values_list("type").annotate(n=Sum("count")).order_by("type")
     damages = Finding.objects.filter(kind=Finding.Kind.DAMAGED_LOG)
     if query.source:
@@ -195,14 +232,17 @@ def events(query: EventQuery) -> Events:
     )
 
 
-def rows_of(found: Iterable[Event], sources: Iterable[LogFile]) -> Iterable[EventRow]:
+def rows_of(found: Iterable[Record | Event], sources: Iterable[LogFile]) -> Iterable[EventRow]:
     paths = {log.pk: log.path for log in sources}
     return (EventRow(event, paths.get(event.log_id, "")) for event in found)
 
 
 def waiting(query: EventQuery, newest: int) -> int:
     """How many events of this view came since a page was read, up to MOST_WAITING."""
-    return Event.objects.filter(query.condition, id__gt=newest).order_by()[:MOST_WAITING].count()
+    sql, values = query.select("id", newer_than=newest)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM ({sql} LIMIT {MOST_WAITING}) AS waiting", values)  # noqa: S608
+        return int(cursor.fetchone()[0])
 
 
 # -- one worker
