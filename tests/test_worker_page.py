@@ -26,5 +26,5 @@ def test_it_shows_the_command_of_each_process_of_the_worker(home: Home, as_viewe
             page = as_viewer.get("/workers/w-1/").content.decode()
         finally:
             process.kill()
-    assert f'<td class="num">{process.pid}</td>' in page
+    assert f'<span class="num">{process.pid}</span>' in page
     assert "<code>sleep 417</code>" in page

@@ -375,13 +375,14 @@ class Cycle:
 
     def _save_chunk(self, runs: list[Run], unsaved: Unsaved, report: Report, now: datetime) -> None:
         report.changed += self.store.save_runs(runs, self.pm.daemon.last_loop, now)
-        self._save_documents(unsaved, runs)
+        self._save_documents(unsaved, runs, now)
 
-    def _save_documents(self, unsaved: Unsaved, runs: list[Run]) -> None:
+    def _save_documents(self, unsaved: Unsaved, runs: list[Run], now: datetime) -> None:
         pks = {run.key: run.pk for run in runs}
         self.store.save_documents(
             {pks[key]: text for key, text in unsaved.specs.items() if key in pks},
             {pks[key]: text for key, text in unsaved.entries.items() if key in pks},
+            now,
         )
 
     def _sample(self, report: Report, now: datetime) -> None:
@@ -401,6 +402,7 @@ class Cycle:
             [run for run in woken if self._judge(run, now)], self.pm.daemon.last_loop, now
         )
         self.store.save_samples(alive, now)
+        self.store.save_processes(self.processes.survey(), self.roster.runs, now)
 
     def _read_logs(self, paths: Iterable[str], report: Report, now: datetime, progress: Progress | None) -> None:
         """Read the logs that grew to their ends, in bounded steps, each stored together with its cursor."""

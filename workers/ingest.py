@@ -7,7 +7,7 @@ the reading. The poller of a host is the only writer of that host's observed row
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
@@ -25,6 +25,7 @@ from .models import (
     EventCount,
     Finding,
     HealthChange,
+    HostProcesses,
     Limit,
     LogFile,
     Poller,
@@ -33,10 +34,13 @@ from .models import (
     Worker,
     WorkerDocument,
 )
+from .ownership import Sighting
 from .runs import Roster, Run, RunKey, directory_of
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+PROCESSES_KEPT = 1_000
+CHANGES_OF_SPEC = 30
 CHANGES_KEPT = timedelta(hours=1)
 #: A chunk of rows holds the write lock for well under 200 ms.
 RUNS_PER_TRANSACTION = 1_500
@@ -219,6 +223,18 @@ def _process(process: Process) -> dict[str, object]:
     }
 
 
+def changes_of(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the fields in which two versions of a spec differ. Heartbeats are check-ins and shown as such."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        if before != after and path:
+            yield {"field": path, "old": before, "new": after}
+        return
+    for key in {**before, **after}:
+        if not path and key == "heartbeat":
+            continue
+        yield from changes_of(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+
+
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +249,7 @@ class Store:
         self.cursors: dict[str, LogCursor] = {}  # by path
         self.log_ids: dict[str, int] = {}
         self.findings: dict[str, dict[tuple[str, str], int]] = {}  # path -> (kind, detail) -> primary key
+        self.processes: list[dict[str, Any]] = []  # as written last
         self.documented: set[int] = set()  # workers that have a row of documents
 
     # -- start
@@ -268,6 +285,8 @@ class Store:
                 values = dict(zip(names, row, strict=True))
                 roster.restore(_restore(values), values["path"], bool(values["live"]))
         self.documented = set(WorkerDocument.objects.filter(worker__host=self.host).values_list("pk", flat=True))
+        seen = HostProcesses.objects.filter(host=self.host).values_list("processes", flat=True).first()
+        self.processes = seen or []
         for log in LogFile.objects.filter(host=self.host):
             self.log_ids[log.path] = log.pk
             self.cursors[log.path] = LogCursor(
@@ -316,17 +335,47 @@ class Store:
         announce(Change.Kind.WORKER, [*[row[0] for row in inserts], *[row[-1] for row in updates]], now)
         return len(inserts) + len(updates)
 
-    def save_documents(self, specs: dict[int, str], entries: dict[int, str | None]) -> None:
-        """Write redacted specs and PM entries, as JSON text by worker."""
+    def save_documents(self, specs: dict[int, str], entries: dict[int, str | None], now: datetime) -> None:
+        """Write redacted specs and PM entries, as JSON text by worker, and what has changed in a spec."""
         new = {pk for pk in (*specs, *entries) if pk not in self.documented}
-        insert(WorkerDocument, ("worker", "spec", "pm_entry"), [(pk, specs.get(pk), entries.get(pk)) for pk in new])
-        update(WorkerDocument, ("spec",), [(text, pk) for pk, text in specs.items() if pk not in new])
+        insert(
+            WorkerDocument,
+            ("worker", "spec", "pm_entry", "changes"),
+            [(pk, specs.get(pk), entries.get(pk), "[]") for pk in new],
+        )
+        again = {pk: text for pk, text in specs.items() if pk not in new}
+        changed = []
+        for pks in chunks(again, 500):
+            for pk, before, log in WorkerDocument.objects.filter(pk__in=pks).values_list("pk", "spec", "changes"):
+                after = orjson.loads(again[pk])
+                if before != after:
+                    news = [{"at": now.isoformat(), **change} for change in changes_of(before, after)]
+                    changed.append((again[pk], _json([*news, *log][:CHANGES_OF_SPEC]), pk))
+        update(WorkerDocument, ("spec", "changes"), changed)
         update(WorkerDocument, ("pm_entry",), [(text, pk) for pk, text in entries.items() if pk not in new])
         self.documented |= new
 
     def save_samples(self, runs: Sequence[Run], now: datetime) -> None:
         """Write what moves all the time. Nothing is announced: pages ask for it."""
         update(Worker, QUIET_FIELDS, [(*_quiet(run, now), run.pk) for run in runs if run.pk])
+
+    def save_processes(self, sightings: Sequence[Sighting], ids: Mapping[Any, Run], now: datetime) -> None:
+        """Write which processes have to do with workers, if that has changed."""
+        rows = [
+            {
+                **_process(each.process),
+                "part": each.part,
+                "worker": ids[each.run].pk if each.run in ids else None,
+                "worker_id": ids[each.run].key.worker_id if each.run in ids else "",
+                "mentions": list(each.mentions[:20]),
+            }
+            for each in sightings[:PROCESSES_KEPT]
+        ]
+        if rows == self.processes:
+            return
+        self.processes = rows
+        HostProcesses.objects.update_or_create(host=self.host, defaults={"at": now, "processes": rows})
+        announce(Change.Kind.PROCESSES, [self.poller_id], now)
 
     # -- logs
 

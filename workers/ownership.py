@@ -8,6 +8,7 @@ so that a look at one run costs the same however many others and however many pr
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Set
@@ -15,11 +16,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .coordination.commands import Kind
 from .coordination.layout import Layout
-from .coordination.records import PidFile, Spec, Traces, WorkerProcesses
+from .coordination.records import PidFile, Process, Spec, Traces, WorkerProcesses
 from .processes import LINUX, Entry, LivingProcesses
 
 #: A pid file or process from longer than this before ``created_at`` belongs to an earlier run of the id.
@@ -30,6 +31,8 @@ THIS_HOST = (socket.gethostname(), "localhost", "127.0.0.1", "::1")
 CLOCK_TOLERANCE = timedelta(seconds=2)
 ROUNDS = 4  # how often in one assignment a process that changed hands may concern further runs
 
+#: What an id may stand in: a path, a pattern, a sentence.
+_WORD = re.compile(r"[\w.-]+")
 Run = TypeVar("Run", bound=Hashable)
 #: Whether the process of this pid is the main process of another run by better right than this evidence gives.
 Taken = Callable[[int, "Evidence"], bool]
@@ -101,6 +104,15 @@ class _Look:
     rejected: list[str] = field(default_factory=list)
 
 
+class Sighting(NamedTuple):
+    """A process that has to do with workers, or looks like it."""
+
+    process: Process
+    run: Hashable | None  # whose it is
+    part: str  # worker, child, emitter; of nobody: "looks like a worker" or "mentions one"
+    mentions: tuple[str, ...]  # ids of workers that its command line names, its own apart
+
+
 class ProcessTable(LivingProcesses):
     """The processes of this host, and the runs that they belong to.
 
@@ -155,6 +167,35 @@ class ProcessTable(LivingProcesses):
         else:
             self.touched |= moved
         return {cast(Run, run): self._found[run] for run in looked}
+
+    def survey(self) -> list[Sighting]:
+        """Every process that is a worker's, looks like one's or names one: what the runbook greps for by hand."""
+        found = []
+        for pid, entry in self.entries.items():
+            if pid in self.ours:
+                continue
+            run = self.owner.get(pid)
+            own = self._claims[run].worker_id if run in self._claims else ""
+            mentions = tuple(sorted(_ids_in(entry, self._runs) - {own}))
+            part = self._part(entry, run) if run is not None else self._likeness(entry, bool(mentions))
+            if part:
+                found.append(Sighting(entry.process, run, part, mentions))
+        return found
+
+    def _part(self, entry: Entry, run: Hashable) -> str:
+        found = self._found.get(run)
+        if found and any(process.pid == entry.process.pid for process in found.companions):
+            return "emitter"
+        return "worker" if found and found.main and found.main.pid == entry.process.pid else "child"
+
+    def _likeness(self, entry: Entry, mentions: bool) -> str:
+        programs = (entry.command.name, entry.command.path.rpartition("/")[2], entry.process.name)
+        below = entry.process.cwd.startswith(f"{self.real_workers}/")
+        told = bool(entry.worker_id) and self._at_home(entry.process.cwd)
+        working = entry.command.kind is Kind.COMPANION or (below and entry.command.kind is Kind.WORK)
+        if told or working or any(name.startswith("claude") for name in programs):
+            return "looks like a worker"
+        return "mentions one" if mentions else ""
 
     def release(self, run: Hashable) -> None:
         """Forget a run that is watched no more; what was its own may be another's now."""
@@ -506,6 +547,12 @@ class ProcessTable(LivingProcesses):
             if file and started <= file.written_at + CLOCK_TOLERANCE and not _is_earlier(started, claim):
                 return f"pid {file.pid} of {file.source} may be process {pid} here, in a PID namespace of its own"
         return ""
+
+
+def _ids_in(entry: Entry, known: Container[str]) -> set[str]:
+    """The ids of watched workers that a command line names, anywhere in its text but only in full."""
+    words = {word.removesuffix(".json") for arg in entry.process.argv for word in _WORD.findall(arg)}
+    return {word for word in (*words, entry.process.cwd.rpartition("/")[2]) if word in known}
 
 
 def _clock(moment: datetime) -> str:

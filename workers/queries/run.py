@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import F, Q
 
 from workers.coordination.parser import parse_time
 from workers.models import HealthChange, PollerGap, Worker, WorkerDocument
 
-from .fleet import Row
+from .fleet import HEAVY, Row
+from .processes import Branch, mentioning, tree
 from .watch import outbox_position, watches
 
 
@@ -35,6 +37,12 @@ class WorkerPage:
     gaps: tuple[PollerGap, ...]
     runs: tuple[Worker, ...]  # the other runs of this id, newest first
     position: int
+    mentioning: tuple[dict[str, Any], ...] = ()  # other processes that name it
+    same_task: tuple[Worker, ...] = ()  # runs of other ids that did the same task, newest first
+
+    @property
+    def tree(self) -> list[Branch]:
+        return tree(self.worker.processes)
 
     @property
     def worker(self) -> Worker:
@@ -81,7 +89,18 @@ def worker_page(worker: Worker, runs: Iterable[Worker], position: int, now: date
     since = changes[-1].at if changes else worker.health_since
     gaps = tuple(PollerGap.objects.filter(host=worker.host, ended__gt=since).order_by("began")[:CHANGES_SHOWN])
     others = tuple(run for run in runs if run.pk != worker.pk)[:RUNS_SHOWN]
-    return WorkerPage(Row(worker, watches(now).of(worker.host), now), documents, changes, gaps, others, position)
+    task = Worker.objects.filter(task_id=worker.task_id).exclude(worker_id=worker.worker_id) if worker.task_id else None
+    same = task.defer(*HEAVY, "reasons").order_by("-live", F("created_at").desc(nulls_last=True)) if task else ()
+    return WorkerPage(
+        row=Row(worker, watches(now).of(worker.host), now),
+        documents=documents,
+        changes=changes,
+        gaps=gaps,
+        runs=others,
+        position=position,
+        mentioning=tuple(mentioning(worker)),
+        same_task=tuple(same[:RUNS_SHOWN]),
+    )
 
 
 def run_by_name(name: str, host: str = "") -> Worker | None:
