@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.test import Client
 
+    from .repairs import Workshop
+
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
@@ -110,6 +112,21 @@ def place(tmp_path: Path, home: Home) -> Iterator[Place]:
     place = Place(tmp_path, home.path)
     yield place
     place.stop()
+
+
+@pytest.fixture
+def workshop(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
+    """A home whose workers can be repaired in the test's own thread."""
+    from workers.remediation.steps import memory, start, stop
+
+    from .repairs import Workshop
+
+    monkeypatch.setattr(memory, "QUIET", 0.1)
+    monkeypatch.setattr(stop, "AGAIN", 0.1)
+    monkeypatch.setattr(start, "STEADY", 0.1)
+    workshop = Workshop(tmp_path / "home", tmp_path / "state")
+    yield workshop
+    workshop.close()
 
 
 @pytest.fixture(scope="session")

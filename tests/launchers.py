@@ -46,8 +46,8 @@ class Fleet:
         self.created_at = datetime.now(UTC) - timedelta(seconds=5)
         self.table = ProcessTable(home, HOST)
         self.groups: list[subprocess.Popen[bytes]] = []
-        (home / "coordination/worker-specs/active").mkdir(parents=True)
-        (home / "agents/workers").mkdir(parents=True)
+        (home / "coordination/worker-specs/active").mkdir(parents=True, exist_ok=True)
+        (home / "agents/workers").mkdir(parents=True, exist_ok=True)
         self.claude = self.script("bin/claude", CLAUDE)
         self.emitter = self.script("scripts/worker-heartbeat-emitter.sh", "#!/bin/bash\nwhile :; do sleep 60; done\n")
 

@@ -228,6 +228,14 @@ def state_of(pid: int) -> str:
         return "gone"
 
 
+def descendants(pid: int) -> list[int]:
+    """List the living children of a process and theirs."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
 def describe(process: Process) -> dict[str, Any]:
     """Describe a process for the record: what it is, what it has used, which files it has open.
 

@@ -17,7 +17,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import PurePath
@@ -95,16 +95,19 @@ def place(layout: Layout, path: str, data: bytes, *, token: str, like: str = "")
             _move(temporary, spot)
 
 
-def set_aside(layout: Layout, path: str) -> str:
+def set_aside(layout: Layout, path: str, *, announce: Callable[[str], None] | None = None) -> str:
     """Give a file another, free name in its directory (``<stem>-earlier-<n>.json``), and return that path.
 
     It is linked to the new name before the old one goes, and overwrites nothing. "" where there is nothing at the path.
+    ``announce`` hears the path before each try, so that it can be noted by who may be killed before the answer.
     """
     with _spot(layout, path) as spot:
         if spot and _status(spot):
             name = PurePath(spot.name)
             for number in count(1):
                 free = spot.beside(f"{name.stem}-earlier-{number}{name.suffix}")
+                if announce:
+                    announce(free.path)
                 try:
                     _move(spot, free)
                 except _TakenError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
+from workers.coordination.redaction import redact_text
 from workers.health import RUNNING
 from workers.models import Remediation, RemediationBatch, Worker
 
@@ -17,6 +18,7 @@ from .execute import tell
 from .ground import NotAllowed, Refusal, now
 
 State = Remediation.State
+COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Person:
     reason: str = ""
 
     def may(self, action: Action) -> bool:
-        return self.via == "command line" or (self.user is not None and self.user.has_perm(action.full_permission))
+        return self.via == COMMAND_LINE or (self.user is not None and self.user.has_perm(action.full_permission))
 
     def check(self, action: Action) -> None:
         """Raise Refusal where this person may not do that."""
@@ -43,7 +45,7 @@ class Person:
             "actor": self.name[:150],
             "via": self.via,
             "address": self.address[:64],
-            "reason": self.reason.replace("\0", "")[:2000],
+            "reason": redact_text(self.reason)[:2000],
         }
 
 
@@ -112,13 +114,15 @@ def draft(action: Action, person: Person, worker: Worker, *, recover: bool = Fal
     person.check(action)
     if no_case := objection(action, worker):
         raise Refusal(f"{worker.worker_id}: {no_case}")
+    # The preview says what the reason will be, so it has to be there from the start; the command line may leave it out
+    reason = person.reason or ("" if person.via == COMMAND_LINE else f"{action.label} by {person.name}")
     return Remediation(
         host=worker.host,
         action=action.name,
         worker=worker,
         recover=recover and action.may_recover,
         requested_at=now(),
-        **person.signed(),
+        **replace(person, reason=reason).signed(),
         **values,
     )
 
@@ -183,9 +187,8 @@ def confirm(remediation: Remediation, person: Person, *, answered: bool = False,
             if changed:
                 tell([remediation])
     except IntegrityError:
-        other = Remediation.objects.filter(
-            Q(worker=remediation.worker_id) | Q(undoes=remediation.undoes_id), state__in=Remediation.COMMITTED
-        ).exclude(pk=remediation.pk)
+        same = Q(undoes=remediation.undoes_id) if remediation.undoes_id else Q(worker=remediation.worker_id)
+        other = Remediation.objects.filter(same, state__in=Remediation.COMMITTED).exclude(pk=remediation.pk)
         who = other.values_list("actor", "action").first() or ("somebody", "repair")
         raise Refusal(
             f"{who[0]} has just begun to {ACTIONS[who[1]].label.lower() if who[1] in ACTIONS else who[1]} it"
@@ -200,8 +203,9 @@ def confirm_many(batch: RemediationBatch, person: Person, *, expect: int | None,
     """Let all previews of a batch be carried out. Return why some are not. Raises Refusal where the guard holds."""
     person.check(ACTIONS[batch.action])
     planned = list(batch.remediations.filter(state=State.PLANNED))
-    if (why := guard(len(planned), batch.running)) and expect != len(planned):
-        raise Refusal(f"{why}. Give the number {len(planned)} to go on all the same")
+    many = len(planned) + batch.remediations.filter(state=State.PLANNING).count()  # not in instalments either
+    if (why := guard(many, batch.running)) and expect != many:
+        raise Refusal(f"{why}. Give the number {many} to go on all the same")
     refused = []
     for remediation in planned:
         try:

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import close_old_connections, connections, transaction
+from django.db import DatabaseError, close_old_connections, connections, transaction
 from django.db.models import Q
 
 from workers.coordination import writer
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 4
 #: Steps after which the worker's spec says what it is to say, so that it can be judged again.
 SETTLED_BY = ("rewrite", "move")
+#: Steps after which the rest is done whatever fails of it: the files lie elsewhere, and that has to be said.
+MOVED_BY = ("move", "restore", "archive", "unarchive")
 State = Remediation.State
 
 
@@ -125,7 +127,8 @@ class Executor:
         elif remediation.state == State.CONFIRMED and self._claim(remediation, State.RUNNING, started_at=now()):
             self._begin(remediation)
         elif remediation.state == State.RUNNING and remediation.executor == self.name:
-            self._carry_out(remediation)
+            # Without a journal its process was killed before it had begun, and nothing is done yet.
+            (self._carry_out if remediation.steps.exists() else self._begin)(remediation)
 
     def _claim(self, remediation: Remediation, state: State, **values: Any) -> bool:
         """Make it this process's own; False where another was faster."""
@@ -166,8 +169,11 @@ class Executor:
                 raise Refusal(no_case)
         try:
             return make_plan(remediation, self.ground)
-        except (OSError, ValueError) as error:
-            raise Refusal(f"It could not be planned: {error}") from None
+        except (Refusal, DatabaseError):
+            raise
+        except Exception as error:  # tried again and again it would fail again and again, and nobody would know
+            logger.exception("Remediation %s cannot be planned", remediation.pk)
+            raise Refusal(f"It could not be planned: {type(error).__name__}: {error}") from None
 
     def _refuse(self, remediation: Remediation, why: str) -> None:
         self._move_on(remediation, State.REFUSED, error=why, finished_at=now())
@@ -184,8 +190,9 @@ class Executor:
             return
         shown = (remediation.plan or {}).get("relies_on", {})
         if changed := plan.changed_since(shown):
-            self._refuse(remediation, f"{changed}, so nothing was done; there is a new preview")
-            self._preview_again(remediation, plan)
+            with transaction.atomic():
+                self._refuse(remediation, f"{changed}, so nothing was done; there is a new preview")
+                self._preview_again(remediation, plan)
             return
         with transaction.atomic():
             steps = [
@@ -237,14 +244,15 @@ class Executor:
         failed = ""
         moved = False
         for step in remediation.steps.order_by("number"):
-            if step.state in (RemediationStep.State.DONE, RemediationStep.State.SKIPPED):
-                moved = moved or step.kind in SETTLED_BY
+            if step.finished_at:  # by the process that was killed after it
+                moved = moved or (step.kind in MOVED_BY and step.state == RemediationStep.State.DONE)
+                failed = failed or (step.detail if step.state == RemediationStep.State.FAILED else "")
                 continue
             if failed and not moved:
                 self._write(remediation, step, RemediationStep.State.SKIPPED)
                 continue
             error = self._do(remediation, step)
-            moved = moved or (step.kind == "move" and not error)
+            moved = moved or (step.kind in MOVED_BY and not error)
             failed = failed or error
         state = State.FAILED if failed else State.DONE
         self._move_on(remediation, state, error=failed, finished_at=now(), holds=False)
@@ -261,7 +269,10 @@ class Executor:
             detail = CARRY_OUT[step.kind](work)
         except StepFailed as failure:
             return self._fail(remediation, step, str(failure))
-        except (OSError, ValueError, writer.WriteError, writer.ChangedError, Refusal) as error:
+        except (Stopped, DatabaseError):  # the step is begun once more
+            raise
+        except Exception as error:  # tried again and again it would fail again and again, and nobody would know
+            logger.exception("Step %s of remediation %s failed in a way that was not foreseen", step, remediation.pk)
             return self._fail(remediation, step, f"{type(error).__name__}: {error}")
         self._write(remediation, step, RemediationStep.State.DONE, detail)
         if step.kind in SETTLED_BY:

@@ -16,6 +16,7 @@ from django.conf import settings
 
 from workers.coordination.layout import Layout
 from workers.coordination.records import ProcessKey, Spec, WorkerProcesses
+from workers.coordination.redaction import storable
 from workers.coordination.traces import TraceReader
 from workers.health import RUN_TOLERANCE
 from workers.models import Worker
@@ -117,12 +118,20 @@ class Ground:
         words = [_PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), word) for word in self.commands[name]]
         if not words:
             raise Refusal(f"{name} is set to nothing, so there is no command to run")
-        words = [word.replace("\0", "\ufffd") for word in words]
+        words = [_argument(word) for word in words]
         program = words[0]
         found = shutil.which(str(self.layout.home / program)) if "/" in program else shutil.which(program)
         if found is None:
             raise Refusal(f"{program} is not there or cannot be executed; put it into the home, or set {name}")
         return [found, *words[1:]]
+
+
+def _argument(word: str) -> str:
+    """Replace what no process can be given as an argument; the bytes of a file's name stay, whatever they are."""
+    try:
+        return word.replace("\0", "\ufffd") if os.fsencode(word) else word
+    except UnicodeEncodeError:
+        return storable(word)
 
 
 def now() -> datetime:

@@ -170,7 +170,8 @@ def _ask(task_id: str, retries: int) -> str:
 
 
 def _archive_failed(remediation: Remediation, ground: Ground) -> Plan:
-    step = archive.plan(ground)
+    previewed = (remediation.plan or {}).get("steps") or [{"data": None}]
+    step = archive.plan(ground, previewed[0]["data"])
     message = f"{step.shown['count']} files of failed/ archived to {step.data['target']} by {remediation.actor}"
     told = event.plan(ground, ARCHIVE_FAILED.event, "", message)
     return Plan([step, told], {"files": [name for name, *_ in step.data["files"]]})

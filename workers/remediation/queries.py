@@ -241,7 +241,8 @@ class BatchView:
 
     @property
     def asks(self) -> bool:
-        return any(card.asks for card in self.cards)
+        waits = self.states[State.PLANNING] and any(card.remediation.recover for card in self.cards)
+        return bool(waits) or any(card.asks for card in self.cards)
 
     @property
     def said(self) -> str:
@@ -251,6 +252,7 @@ class BatchView:
 
 
 def batch_view(batch: RemediationBatch, now: datetime, *, whole: bool = True) -> BatchView:
-    states = Counter(batch.remediations.values_list("state", flat=True))
+    replaced = batch.remediations.exclude(instead_of=None).values("instead_of")  # their successors are counted
+    states = Counter(batch.remediations.exclude(pk__in=replaced).values_list("state", flat=True))
     shown = tuple(cards(batch.remediations.order_by("pk"), now)) if whole else ()
     return BatchView(batch, shown, states)

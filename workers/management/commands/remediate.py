@@ -205,7 +205,8 @@ class Command(BaseCommand):
 
     def _agreed(self, planned: list[Remediation]) -> bool:
         """Ask on a terminal; where nobody sits there, as in cron, the command itself is the agreement."""
-        if self.options["yes"] or self.options["json"] or not sys.stdin.isatty():
+        nobody_there = sys.stdin is None or not sys.stdin.isatty()
+        if self.options["yes"] or self.options["json"] or nobody_there:
             return True
         self.stdout.write(f"{self.action.label} {len(planned)}? [y/N] ", ending="")
         self.stdout.flush()

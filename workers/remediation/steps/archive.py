@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from .spec import FAILED
 MANIFEST = "MANIFEST.json"
 
 
-def plan(ground: Ground) -> Step:
-    """Plan to archive what lies in ``failed/`` now. Raises Refusal where there is nothing."""
+def plan(ground: Ground, shown_before: Mapping[str, Any] | None = None) -> Step:
+    """Plan to archive what lies in ``failed/`` now. Raises Refusal where there is nothing.
+
+    ``shown_before`` is the data of this step in a preview: what has come into ``failed/`` since is left there.
+    """
     if not ground.layout.inside(ground.layout.failed):
         raise Refusal(f"{FAILED} leads out of the home, so nothing in it is touched")
     try:
@@ -32,12 +36,23 @@ def plan(ground: Ground) -> Step:
     except OSError as error:
         raise Refusal(f"{FAILED} cannot be read: {(error.strerror or 'unknown error').lower()}") from None
     files = [[name, *stamp] for name in names if (stamp := _stamp(ground.layout.failed / name))]
+    if shown_before:
+        wanted = {name for name, *_ in shown_before["files"]}
+        files = [entry for entry in files if entry[0] in wanted]
     if not files:
         raise Refusal("There is nothing in failed/ to be archived")
-    target = f"{SPECS}/archived/failed-{now():%Y%m%d-%H%M%S}"
+    target = shown_before["target"] if shown_before else _free_folder(ground)
     shown = {"files": first([name for name, _, _ in files]), "count": len(files)}
     detail = f"Move {listed(len(files), 'file')} of failed/, with a manifest, to"
-    return Step("archive", f"{target}/", detail, shown, {"files": files, "target": target})
+    data = {"files": files, "target": target, "path": f"{target}/{MANIFEST}"}
+    return Step("archive", f"{target}/", detail, shown, data)
+
+
+def _free_folder(ground: Ground) -> str:
+    """Name a directory that is not there yet: two archives of one second do not share one."""
+    name = f"{SPECS}/archived/failed-{now():%Y%m%d-%H%M%S}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(name for name in names if not os.path.lexists(ground.layout.home / name))
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -62,13 +77,12 @@ def archive(work: Work) -> str:
             writer.place(layout, f"{target}/{MANIFEST}", manifest.encode(), token=work.token)
         moved, left = list(data.get("moved", ())), []
         for name, *stamp in data["files"]:
-            if _stamp(layout.home / target / name) == stamp:
-                moved += [] if [name, *stamp] in moved else [[name, *stamp]]
-            elif _stamp(layout.failed / name) == stamp:
+            if _stamp(layout.failed / name) == stamp:  # first, since a rename that was killed has left both names
                 writer.rename(layout, f"{FAILED}/{name}", f"{target}/{name}")
-                moved.append([name, *stamp])
-            else:
+            if _stamp(layout.home / target / name) != stamp:
                 left.append(name)
+            elif [name, *stamp] not in moved:
+                moved.append([name, *stamp])
     except (writer.WriteError, writer.ChangedError) as error:
         raise StepFailed(str(error)) from None
     finally:
@@ -117,7 +131,7 @@ def unarchive(work: Work) -> str:
     layout, folder = work.ground.layout, work.data["target"]
     try:
         for name, *stamp in work.data["moved"]:
-            if _stamp(layout.failed / name) != stamp:
+            if _stamp(layout.home / folder / name) == stamp or _stamp(layout.failed / name) != stamp:
                 writer.rename(layout, f"{folder}/{name}", f"{FAILED}/{name}")
         manifest = writer.read(layout, f"{folder}/{MANIFEST}")
         if manifest is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.coordination.redaction import redact_text
+from workers.processes import descendants
 from workers.remediation.ground import Ground
 from workers.remediation.work import StepFailed, Work
 
@@ -43,6 +45,9 @@ def launch(work: Work, words: Sequence[str]) -> subprocess.Popen[bytes]:
     home = str(work.ground.layout.home)
     try:
         with path.open("ab") as output:
+            # It is held by whatever has this output, also when this process is dead: see still_runs.
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(output.fileno(), 0)
             return subprocess.Popen(
                 list(words),
                 cwd=home,
@@ -70,14 +75,39 @@ def run(work: Work, words: Sequence[str]) -> Done:
             kill(process)
     code = process.returncode if time.monotonic() < end or process.returncode == 0 else None
     output = keep_output(work)
+    trim(output_path(work))
     if code is None:
         raise StepFailed(f"{words[0]} did not return within {work.ground.patience.command:g} s and was ended")
     return Done(code, output)
 
 
+def still_runs(work: Work) -> bool:
+    """Whether a command that was launched for this step, or what it has started, still runs, whoever launched it."""
+    try:
+        with output_path(work).open("rb") as output:
+            fcntl.flock(output, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def outlast(work: Work) -> None:
+    """Wait for a command that a killed process has left behind. Raises StepFailed."""
+    end = time.monotonic() + work.ground.patience.command
+    while still_runs(work):
+        if time.monotonic() > end:
+            raise StepFailed("The command from before the interruption still runs; look what it is doing")
+        work.ground.wait(PACE)
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command of ours with its whole session's group."""
-    with contextlib.suppress(ProcessLookupError):
+    """End a command of ours with all that it has started, also in groups and sessions of their own."""
+    for pid in (process.pid, *descendants(process.pid)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

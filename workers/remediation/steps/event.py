@@ -65,6 +65,8 @@ def _has(work: Work, name: str, size: int) -> bool:
 def emit(work: Work) -> str:
     """Run the fleet's command, and believe it only if the dashboard's log has grown."""
     path, data = work.ground.layout.home / DASHBOARD_EVENTS, work.data
+    if "size" in data:  # a process was killed in this step
+        command.outlast(work)
     before = data["size"] if "size" in data else (path.stat().st_size if path.exists() else 0)
     if path.exists() and path.stat().st_size > before:
         return f"The event {data['type']} is there"

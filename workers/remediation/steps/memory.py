@@ -34,24 +34,21 @@ def plan_remember(worker_id: str, entry: dict[str, Any]) -> Step:
 def forget(work: Work) -> str:
     """Take the entry out, look whether it stays out, and say so if the daemon puts it back."""
     worker_id = work.data["worker_id"]
-    times = 0
 
     def change(data: bytes) -> bytes | None:
-        nonlocal times
         entry = _entries(data).get(worker_id)
         splice = edits.remove_member(data, ("monitored_workers", worker_id))
         if splice is None:
             return None
-        times += 1
-        if isinstance(entry, dict) and not work.data.get("entry"):
-            kept = redact(entry)
-            work.note(entry=kept if kept == entry else None)  # what held a secret cannot be put back
+        if not work.data.get("taken"):
+            kept = redact(entry) if isinstance(entry, dict) else None
+            work.note(taken=True, entry=kept if kept == entry else None)  # what held a secret cannot be put back
         return edits.apply(data, [splice])
 
-    settled = _until_quiet(work, change)
-    if not times:
+    settled, times = _until_quiet(work, change)
+    if not work.data.get("taken"):
         return f"There was no entry of {worker_id}"
-    again = f"; the PM daemon had put it back {times - 1} times" if times > 1 else ""
+    again = f"; the PM daemon had put it back {'once' if times == 2 else f'{times - 1} times'}" if times > 1 else ""
     if not settled:
         return f"Taken out, but the PM daemon keeps putting {worker_id} back; it forgets it once the spec is gone"
     return f"Taken out{again}"
@@ -59,18 +56,15 @@ def forget(work: Work) -> str:
 
 def remember(work: Work) -> str:
     worker_id, entry = work.data["worker_id"], work.data["entry"]
-    put = 0
 
     def change(data: bytes) -> bytes | None:
-        nonlocal put
         if worker_id in _entries(data):
             return None
         splice = edits.set_value(data, ("monitored_workers", worker_id), entry)
-        put += 1
         return edits.apply(data, [splice]) if splice else None
 
-    _until_quiet(work, change)
-    return "Put back" if put else "There is an entry already"
+    _, times = _until_quiet(work, change)
+    return "Put back" if times else "There is an entry already"
 
 
 def _entries(data: bytes) -> dict[str, Any]:
@@ -79,24 +73,28 @@ def _entries(data: bytes) -> dict[str, Any]:
     return entries if isinstance(entries, dict) else {}
 
 
-def _until_quiet(work: Work, change: Callable[[bytes], bytes | None]) -> bool:
-    """Apply a change until the file has said so for a while; False where it does not within our patience."""
+def _until_quiet(work: Work, change: Callable[[bytes], bytes | None]) -> tuple[bool, int]:
+    """Apply a change until the file has said so for a while; False where it does not within our patience.
+
+    Also returns how often it was applied: more than once where the daemon took it back.
+    """
     layout, ground = work.ground.layout, work.ground
     end = time.monotonic() + ground.patience.settle
-    quiet_since, trouble = None, ""
+    quiet_since, trouble, times = None, "", 0
     while time.monotonic() < end:
         try:
             data = writer.read(layout, PM_STATE)
             if data is None:
-                return True
+                return True, times
             changed = change(data)
             if changed is None:
                 quiet_since = quiet_since or time.monotonic()
                 if time.monotonic() - quiet_since >= QUIET:
-                    return True
+                    return True, times
             else:
                 quiet_since = None
                 writer.replace(layout, PM_STATE, changed, expected=data, token=work.token)
+                times += 1
             trouble = ""
         except writer.ChangedError:
             quiet_since = None
@@ -108,4 +106,4 @@ def _until_quiet(work: Work, change: Callable[[bytes], bytes | None]) -> bool:
         ground.wait(PACE)
     if trouble:
         raise StepFailed(trouble)
-    return False
+    return False, times

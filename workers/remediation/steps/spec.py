@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from workers.coordination import edits, writer
 from workers.coordination.layout import SPECS
-from workers.coordination.parser import parse_spec
+from workers.coordination.parser import load, parse_spec
 from workers.coordination.records import Spec
-from workers.coordination.redaction import may_hold_secret
+from workers.coordination.redaction import may_hold_secret, redact_text, storable
 from workers.remediation.ground import Ground, Refusal
 from workers.remediation.spec_file import SpecFile, Values, as_pairs, fingerprint, from_pairs, is_run
 from workers.remediation.work import Step, StepFailed, Work
@@ -79,17 +80,27 @@ def move(work: Work) -> str:
         _check_run(work, source, present)
         changed, splices = edits.edit(present, from_pairs(data["values"]))
         if not _is_ours(work, target):
-            aside = writer.set_aside(layout, target) if not data.get("aside") else data["aside"]
-            work.note(aside=aside)
+            writer.set_aside(layout, target, announce=lambda aside: work.note(aside=aside))
         before = [*work.data.get("written_before", ()), work.data.get("written")][-5:]
         work.note(written_before=before, **_inverse(present, changed, splices))
         _put(work, target, changed)
         writer.remove(layout, source, expected=present)
-        return writer.read(layout, source) is None
+        return False  # look once more: a writer that had read it before may bring it back
 
-    _again_and_again(work, attempt, f"{source} is rewritten by somebody else all the time")
+    try:
+        _again_and_again(work, attempt, f"{source} is rewritten by somebody else all the time")
+    except StepFailed:
+        _put_aside_back(work, target)
+        raise
     aside = work.data.get("aside")
     return f"Moved to {target}" + (f"; the earlier one is {PurePosixPath(aside).name} now" if aside else "")
+
+
+def _put_aside_back(work: Work, target: str) -> None:
+    """Give the earlier file its name again where nothing came into its place."""
+    with suppress(writer.WriteError, writer.ChangedError):
+        if work.data.get("aside"):
+            writer.rename(work.ground.layout, work.data["aside"], target)
 
 
 def _put(work: Work, target: str, data: bytes) -> None:
@@ -112,9 +123,17 @@ def _is_ours(work: Work, target: str) -> bool:
 
 def _inverse(before: bytes, after: bytes, splices: list[edits.Splice]) -> dict[str, Any]:
     """What is needed to take an edit back without keeping the file: the edit, and what both sides looked like."""
-    secret = any(may_hold_secret(splice.old) for splice in splices)
+    secret = any(_holds_secret(splice.old) for splice in splices)
     kept = [] if secret else [[s.offset, s.old.decode(), s.new.decode()] for s in splices]
     return {"splices": kept, "secret": secret, "original": fingerprint(before), "written": fingerprint(after)}
+
+
+def _holds_secret(value: bytes) -> bool:
+    """Whether a value that is replaced may not be kept; a text is looked at as it reads, not as it is escaped."""
+    if not may_hold_secret(value):
+        return False
+    text = load(value)
+    return not isinstance(text, str) or redact_text(text) != storable(text)
 
 
 def _own(work: Work, path: str) -> bytes:
@@ -198,12 +217,9 @@ def restore(work: Work) -> str:
         left = writer.read(layout, changed)
         if left is not None and fingerprint(left) == data["written"]:
             writer.remove(layout, changed, expected=left)
-        if (
-            data.get("aside")
-            and writer.read(layout, data["aside"]) is not None
-            and writer.read(layout, changed) is None
-        ):
-            writer.rename(layout, data["aside"], changed)
+        if data.get("aside"):
+            with suppress(writer.ChangedError):  # it has gone, or somebody has taken its old place since
+                writer.rename(layout, data["aside"], changed)
     except (Refusal, writer.WriteError, writer.ChangedError) as error:
         raise StepFailed(str(error)) from None
     return f"{place} is what it was, to the byte"

@@ -24,6 +24,7 @@ from . import command
 PACE = 0.1  # seconds between two looks
 STEADY = 0.5  # seconds for which its process has to live
 UNSAID = 5.0  # seconds after which a process is enough, though the spec does not say running
+LAST_LOOK = 1.0  # seconds before the end in which a start script that still runs is taken for the worker
 ABOUT_TO_APPEAR = 3.0  # seconds in which what was launched before a crash should show
 #: Commands that are still running when the worker is: start scripts that stay in the foreground.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -57,7 +58,7 @@ def start(work: Work) -> str:
     if work.data.get("launching"):  # this process's predecessor was killed here: has its command done anything?
         end = time.monotonic() + ABOUT_TO_APPEAR
         while time.monotonic() < end:
-            if _runs(work) or _file(work).status != "pending" or _lives(work.data.get("pid")):
+            if _runs(work) or _file(work).status != "pending" or command.still_runs(work):
                 return "The start was on its way before the interruption"
             work.ground.wait(PACE)
     elif file.status != "pending" or _runs(work):
@@ -89,13 +90,11 @@ def watch(work: Work) -> str:
             command.keep_output(source)
             return f"It ran and is {file.status if file else 'over'} already"
         alive_since = (alive_since or time.monotonic()) if main else None
-        if main and alive_since is not None:
-            lived = time.monotonic() - alive_since
-            if (file.running and lived >= STEADY) or lived >= UNSAID:
-                command.keep_output(source)
-                said = "" if file.running else f"; its spec still says {file.status or 'nothing'}"
-                return f"It runs as process {main}{said}"
-        ended = process.poll() if process else (None if _lives(launched.data.get("pid")) else 0)
+        if alive_since is not None and time.monotonic() - alive_since >= _enough(file, main, process, end):
+            command.keep_output(source)
+            said = "" if file.running else f"; its spec still says {file.status or 'nothing'}"
+            return f"It runs as process {main}{said}"
+        ended = process.poll() if process else None
         if ended and not main:
             outcome = f"ended with exit code {ended}"
             break
@@ -105,6 +104,19 @@ def watch(work: Work) -> str:
     if not outcome:
         outcome = f"did not make it run within {work.ground.patience.start:g} s"
     raise StepFailed(f"The start {outcome}; the spec is left pending. It printed: {words}")
+
+
+def _enough(file: SpecFile, main: int | None, process: subprocess.Popen[bytes] | None, end: float) -> float:
+    """How long its process has to live to be believed, in seconds.
+
+    Where the start script itself has the id in its arguments, it looks like the worker while it still prepares one.
+    As long as the spec does not say running it is believed only if it stays until the end.
+    """
+    if file.running:
+        return STEADY
+    if process is None or main != process.pid:
+        return UNSAID
+    return STEADY if end - time.monotonic() < LAST_LOOK else float("inf")
 
 
 def reap() -> None:
@@ -146,12 +158,6 @@ def _main(worker: Worker, spec: Spec, ground: Ground) -> int | None:
 
 def _runs(work: Work) -> bool:
     return _state(work)[1] is not None
-
-
-def _lives(pid: int | None) -> bool:
-    with contextlib.suppress(OSError):
-        return bool(pid) and os.path.exists(f"/proc/{pid}")  # noqa: PTH110 - no file
-    return False
 
 
 def _give_up(work: Work, process: subprocess.Popen[bytes] | None) -> None:

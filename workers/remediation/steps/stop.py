@@ -14,6 +14,7 @@ from workers.remediation.spec_file import SpecFile
 from workers.remediation.work import Step, StepFailed, Work, first, listed
 
 PACE = 0.02  # seconds between two looks while something is dying
+AGAIN = 0.2  # seconds in which a supervisor would start again what was stopped
 ROUNDS = 5  # how often something new may appear in the tree before it is given up
 
 
@@ -57,6 +58,7 @@ def stop(work: Work) -> str:
         )
         for group in (found.companions, found.tree):
             stopped |= _end(group, ground)
+        ground.wait(AGAIN)
     raise StepFailed(f"New processes of it keep appearing after {ROUNDS} rounds; somebody starts it again and again")
 
 

@@ -53,11 +53,13 @@ def _values(file: SpecFile, text: str) -> dict[str, str]:
 def create(work: Work) -> str:
     """Run the fleet's command and find the task that it made."""
     layout, data = work.ground.layout, work.data
-    if "known" in data and (made := _made(work, "")):  # its predecessor was killed after the command had done it
-        return _note(work, made)
     file = _moved(work)
     try:
         text, _ = _description(file, work.ground)
+        if "known" in data:  # a process was killed in this step: has the command that it may have run done it?
+            command.outlast(work)
+            if made := _made(work, "", text):
+                return _note(work, made)
         words = work.ground.command("RELAY_CREATE_TASK", _values(file, text))
     except Refusal as error:
         raise StepFailed(str(error)) from None
@@ -65,7 +67,7 @@ def create(work: Work) -> str:
     done = command.run(work, words)
     if done.code != 0:
         raise StepFailed(f"{words[0]} ended with exit code {done.code}: {done.last_words}")
-    made = _made(work, done.output)
+    made = _made(work, done.output, text)
     if not made:
         raise StepFailed(f"{words[0]} ended with exit code 0 and made no task: {done.last_words}")
     return _note(work, made)
@@ -84,14 +86,15 @@ def _moved(work: Work) -> SpecFile:
         raise StepFailed(str(error)) from None
 
 
-def _made(work: Work, output: str) -> str:
+def _made(work: Work, output: str, text: str) -> str:
     """The id of the new task: a new entry of the queue, best one that says whose retry it is, or a printed one."""
     task_id, known = work.data["task_id"], set(work.data["known"])
     new = {name: entry for name, entry in queued_tasks(work.ground.layout).items() if name not in known}
     retries = [name for name, entry in new.items() if _retries(entry, task_id)]
     printed = TASK_ID.findall(output or command.read_output(command.output_path(work)))
     said = [name for name in printed if name != task_id and name not in known]
-    return next(iter([*retries, *(name for name in said if name in new), *said, *(list(new) if output else [])]), "")
+    alike = [name for name, entry in new.items() if entry.get("description") == text]
+    return next(iter([*retries, *(name for name in said if name in new), *said, *alike, *(new if output else ())]), "")
 
 
 def _retries(entry: dict[str, Any], task_id: str) -> bool:
