@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from workers.health import Health
-from workers.models import Change, HealthChange, Poller, Worker, WorkerDocument
+from workers.models import Change, HealthChange, Poller, Remediation, Worker, WorkerDocument
 
 HOST = "host-a"
 TYPES = ("implementation", "scan", "fix", "test", "review", "documentation", "analysis")
@@ -204,6 +204,30 @@ def add(health: Health, number: int = 1, **fields: Any) -> Worker:
     return worker
 
 
+#: A step as a plan has it.
+STEP: dict[str, Any] = {
+    "kind": "move",
+    "target": "coordination/worker-specs/failed/x.json",
+    "detail": "Move the spec, with these changes, to",
+    "shown": {"path": "x.json", "diff": [["-", '"status": "running"'], ["+", '"status": "failed"']]},
+    "data": {},
+}
+
+
+def repair(worker: Worker | None, state: str = Remediation.State.PLANNED, **fields: Any) -> Remediation:
+    """Store a remediation as a poller leaves it in that state."""
+    values: dict[str, Any] = {
+        "host": HOST,
+        "action": "clean-up",
+        "actor": "operator",
+        "via": "browser",
+        "requested_at": datetime.now(UTC),
+        "plan": {"steps": [STEP], "relies_on": {}, "warnings": [], "asks": ""},
+        **fields,
+    }
+    return Remediation.objects.create(worker=worker, state=state, **values)
+
+
 def change(worker: Worker, **fields: Any) -> None:
     """Change a run the way the poller does: its row and the outbox in one transaction."""
     if "health" in fields:
@@ -213,10 +237,10 @@ def change(worker: Worker, **fields: Any) -> None:
         tell([worker])
 
 
-def tell(workers: Iterable[Worker], kind: Change.Kind = Change.Kind.WORKER) -> int:
-    """Write the outbox rows of these runs and return the position that they lead to."""
+def tell(changed: Iterable[Worker | Remediation], kind: Change.Kind = Change.Kind.WORKER) -> int:
+    """Write the outbox rows of these and return the position that they lead to."""
     now = datetime.now(UTC)
-    Change.objects.bulk_create([Change(kind=kind, key=worker.pk, at=now) for worker in workers])
+    Change.objects.bulk_create([Change(kind=kind, key=each.pk, at=now) for each in changed])
     return Change.objects.aggregate(last=Max("id"))["last"] or 0
 
 

@@ -22,7 +22,7 @@ from django.test import Client
 
 from workers import door, live, outbox
 from workers.health import Health
-from workers.models import Change, Poller, Worker
+from workers.models import Change, Poller, Remediation, Worker
 from workers.outbox import Entry, Sequence
 
 from . import factories
@@ -447,3 +447,28 @@ def test_a_view_takes_what_is_shown_from_the_page_and_never_too_much() -> None:
     assert view.shown is not None
     assert view.shown[:2] == (3, 1)
     assert len(view.shown) == 200
+
+
+async def test_what_changes_while_somebody_is_being_let_in_is_not_missed(as_viewer: Client, monkeypatch: Any) -> None:
+    """Between the look at the database and the moment at which the hub knows what the page shows."""
+    worker = await db(factories.add, Health.HEALTHY)
+    repair = await db(factories.repair, worker, "planning")
+    arrive, arrived, told = live.arrive, threading.Event(), threading.Event()
+
+    def slowly(view: live.View) -> tuple[live.View, list[str]]:
+        found = arrive(view)
+        arrived.set()
+        assert told.wait(5)
+        return found
+
+    monkeypatch.setattr(live, "arrive", slowly)
+    async with connected(as_viewer, f"?view=fleet&shown={worker.pk}&remediation={repair.pk}&since=0") as browser:
+        assert await asyncio.to_thread(arrived.wait, 5)
+        await db(factories.change, worker, health="crashed")
+        await db(Remediation.objects.filter(pk=repair.pk).update, state="planned")
+        position = await db(factories.tell, [repair], Change.Kind.REMEDIATION)
+        while live.hub()._position() < position:
+            await asyncio.sleep(0.01)
+        told.set()
+        await browser.frame(f'id="run-{worker.pk}"[^>]*class="crashed')
+        assert any('data-state="planned"' in text for text in browser.frames) or await browser.frame("planned")

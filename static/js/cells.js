@@ -12,6 +12,7 @@
   function facts(cell) {
     const copy = cell.cloneNode(true);
     copy.querySelectorAll("time").forEach((time) => { time.textContent = ""; });
+    copy.querySelectorAll("[name=csrfmiddlewaretoken]").forEach((token) => token.remove()); // of the page alone
     return copy.innerHTML + (cell.getAttribute("class") ?? "");
   }
 
@@ -46,7 +47,6 @@
     cell.querySelectorAll("pre").forEach((box, i) => { if (scrolled[i]) [box.scrollTop, box.scrollLeft] = scrolled[i]; });
     if (focused >= 0) cell.querySelectorAll(focusable)[focused]?.focus({ preventScroll: true });
     window.relay.watch(cell);
-    window.relay.deny?.(cell);
     return cell;
   }
 
@@ -59,6 +59,7 @@
   }
 
   function patch(target, fresh) {
+    window.relay.deny?.(fresh); // so that it differs only where it says something new
     const before = cellsOf(target);
     const after = cellsOf(fresh);
     copyAttributes(fresh, target);

@@ -36,19 +36,6 @@
 
   window.relay.selection = () => ({ keys: [...picked.keys()], all: everything, query: list()?.dataset.query ?? "" });
 
-  window.relay.copy = async (text) => {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch { // not on https, or not allowed
-      const area = document.getElementById("copied");
-      area.hidden = false;
-      area.value = text;
-      area.select();
-      document.execCommand("copy");
-      area.hidden = true;
-    }
-  };
-
   let shift = false;
   addEventListener("click", (event) => { shift = event.shiftKey; }, true);
 
@@ -66,15 +53,11 @@
     show();
   });
 
-  addEventListener("click", async ({ target }) => {
+  addEventListener("click", ({ target }) => {
     if (target.closest("[data-clear-selection]")) { picked.clear(); everything = 0; show(); }
     if (target.closest("[data-select-all]")) { everything = Number(list().dataset.matching); show(); }
     const button = target.closest("[data-copy-ids]");
-    if (!button) return;
-    await window.relay.copy([...picked.values()].join("\n"));
-    const label = button.textContent;
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = label; }, 1500);
+    if (button) window.relay.copy(button, [...picked.values()].join("\n"));
   });
 
   document.addEventListener("htmx:afterSettle", show);

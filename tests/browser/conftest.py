@@ -139,18 +139,29 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
 @pytest.fixture
 def visitor(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page of somebody who has not signed in. The test fails on whatever its console complains about."""
-    complaints: list[str] = []
     page = context.new_page()
+    complaints = complaints_of(page)
+    yield page
+    photograph_failure(page, request)
+    marker = request.node.get_closest_marker("may_complain")
+    assert not [text for text in complaints if not (marker and re.search(marker.args[0], text))]
+
+
+def complaints_of(page: Page) -> list[str]:
+    """A list that fills with whatever the page's console complains about."""
+    complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
     page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
-    yield page
+    return complaints
+
+
+def photograph_failure(page: Page, request: pytest.FixtureRequest, name: str = "") -> None:
+    """Keep a picture of the page, if the test has failed."""
     if request.node.stash.get(FAILED, False):
         shots = ROOT / "test-results"
         shots.mkdir(exist_ok=True)
-        page.screenshot(path=shots / f"{request.node.name}.png")
-    marker = request.node.get_closest_marker("may_complain")
-    assert not [text for text in complaints if not (marker and re.search(marker.args[0], text))]
+        page.screenshot(path=shots / f"{request.node.name}{name}.png")
 
 
 FAILED = pytest.StashKey[bool]()

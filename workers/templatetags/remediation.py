@@ -16,7 +16,7 @@ def _denial(context: Any, action: Action) -> str:
     user = getattr(context.get("request"), "user", None)
     if user is None or user.has_perm(action.full_permission):
         return ""
-    return f"Your role may not {action.label.lower()}; ask an operator or an admin"
+    return "Your role may not do that; ask an operator or an admin"
 
 
 @register.simple_tag(takes_context=True)

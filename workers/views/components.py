@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,13 +14,16 @@ from django.views.decorators.http import require_GET
 
 from workers import queries
 from workers.health import Health
-from workers.models import Poller, Worker
+from workers.models import Poller, Remediation, RemediationBatch, RemediationStep, Worker
 from workers.queries import Counts, FleetQuery, News, Row, Tile, Watch, Watches
+from workers.remediation.actions import OF_A_RUN, objection
+from workers.remediation.queries import BatchView, Button, Card, WorkerRepairs
 
 from .page import for_viewers, frame
 
 EMPTY = ("no home", "no poller", "empty fleet", "no match")
 LIVE_STATES = ("page", "live", "reconnecting", "stale", "out", "forbidden")
+NOBODYS = 10**12  # keys that no row has, so that a button pressed here finds nothing
 
 
 @require_GET
@@ -43,6 +47,7 @@ def components(request: HttpRequest) -> HttpResponse:
         "counts": none,
         "news": [News(3, 1, False), News(12, 0, False), News(0, 2, False), News(0, 0, True)],
     }
+    context |= _repairs(every[list(Health).index(Health.ZOMBIE)], awake, silent, now)
     around = frame(queries.watches(now), queries.outbox_position(), now, "view=none")
     return render(request, "workers/components.html", {**around, **context})
 
@@ -64,7 +69,9 @@ def _sample(state: Health, number: int, now: datetime) -> Worker:
     """A run in that state, with everything that a row can show."""
     began = now - timedelta(minutes=19)
     live = state in (Health.HEALTHY, Health.LATE, Health.STALLED)
-    worker = Worker(id=number, host="sample-a", worker_id=f"worker-sample-{number:03}", directory="active", live=True)
+    worker = Worker(
+        id=NOBODYS + number, host="sample-a", worker_id=f"worker-sample-{number:03}", directory="active", live=True
+    )
     worker.worker_type, worker.task_id, worker.description = "scan-worker", "task-1762553466", "A description"
     worker.health, worker.severity, worker.health_since, worker.as_of = state, state.severity, began, now
     worker.started_at, worker.time_limit_minutes, worker.progress_pct = began, 15 if live else 45, 8 * number
@@ -76,3 +83,83 @@ def _sample(state: Health, number: int, now: datetime) -> Worker:
     elif state is Health.CRASHED:
         worker.process_gone_at = began
     return worker
+
+
+# -- repairs
+
+
+class _SampleCard(Card):
+    """A card that asks no database."""
+
+    __slots__ = ()
+
+    @property
+    def next_preview(self) -> Remediation | None:
+        return Remediation(pk=NOBODYS) if self.state == Remediation.State.REFUSED else None
+
+    @property
+    def lineage(self) -> list[str]:
+        return ["task-1762553466", "task-1762553467"] if self.remediation.new_task_id else []
+
+    @property
+    def new_worker(self) -> Worker | None:
+        return None
+
+
+def _repairs(worker: Worker, awake: Watch, silent: Watch, now: datetime) -> dict[str, Any]:
+    """Buttons, cards, rows and sums of repairs of a worker."""
+    cards = [
+        _SampleCard(_repair(worker, state, number, now), awake, now)
+        for number, state in enumerate(Remediation.State, NOBODYS + 1)
+    ]
+    cards.append(_SampleCard(_repair(worker, Remediation.State.CONFIRMED, NOBODYS + 90, now), silent, now))
+    buttons = tuple(Button(action, objection(action, worker), action.name == "clean-up") for action in OF_A_RUN)
+    states = Counter(card.state for card in cards)
+    batch = RemediationBatch(pk=NOBODYS, action="clean-up", running=90)
+    ended = Counter({Remediation.State.DONE.value: 11, Remediation.State.FAILED.value: 1})
+    return {
+        "pressing": {"worker": worker, "row": {"now": now}},
+        "repairs": WorkerRepairs(worker, buttons, tuple(cards), cards[3], ("task-1", "task-2"), now),
+        "cards": cards,
+        "batches": [BatchView(batch, (), states), BatchView(batch, (), ended), BatchView(batch)],
+    }
+
+
+def _repair(worker: Worker, state: str, key: int, now: datetime) -> Remediation:
+    """A force-fail in that state, with everything that a card can show."""
+    ended = state in (Remediation.State.DONE, Remediation.State.FAILED)
+    begun = ended or state == Remediation.State.RUNNING
+    it = Remediation(id=key, host=worker.host, action="force-fail", worker=worker, state=state, actor="kim")
+    it.via, it.address, it.reason, it.requested_at = "browser", "192.0.2.7", "It hung on the network", now
+    process = {"pid": 41207, "command": "/bin/bash ./execute.sh", "part": "worker"}
+    diff = [["-", '"status": "running"'], ["+", '"status": "failed"']]
+    steps = [
+        ("evidence", worker.worker_id, "Keep the ends of its logs and its process tree with this record", {}),
+        ("stop", "41207", "SIGTERM to process 41207; SIGKILL after 10 s", {"processes": [process]}),
+        ("move", "coordination/worker-specs/failed/x.json", "Move the spec, with these changes, to", {"diff": diff}),
+    ]
+    it.plan = {
+        "steps": [dict(zip(("kind", "target", "detail", "shown"), step, strict=True)) for step in steps],
+        "warnings": ["The fleet's worker daemon would not start it again"] if state == "planned" else [],
+        "asks": "Task task-1762553466 has been retried once already. Retry it again?" if state == "planned" else "",
+    }
+    if state == Remediation.State.PLANNING:
+        it.plan = None
+    it.error = {
+        "failed": "Process 41207 does not go: it is in state D",
+        "refused": "Its process has changed since the preview, so nothing was done; there is a new preview",
+        "withdrawn": "Withdrawn by kim",
+    }.get(state, "")
+    if ended:
+        it.confirmed_at = it.finished_at = now
+        it.output = "Created task-1762553467"
+        it.evidence = {"processes": [process], "logs": [{"path": "stdout.log", "bytes": 4096, "lines": ["Killed"]}]}
+    it.new_task_id = "task-1762553467" if state == Remediation.State.DONE else ""
+    words = {"done": ("done", "done", "done"), "failed": ("done", "failed", "skipped")}
+    reached = words.get(state, ("done", "running", "pending"))
+    journal = [
+        RemediationStep(number=number, kind=kind, target=target, detail=detail, state=reached[number])
+        for number, (kind, target, detail, _) in enumerate(steps)
+    ]
+    it._prefetched_objects_cache = {"steps": journal if begun else [], "undoings": []}  # type: ignore[attr-defined]
+    return it

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.decorators import permission_required
-from django.http import HttpResponse
+from django.http import HttpResponseBase
 
 from workers.door import VIEW
 from workers.queries import Watches
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def for_viewers(view: View) -> View:

@@ -55,7 +55,7 @@ def _refused(request: HttpRequest, refusal: Refusal, back: str) -> HttpResponse:
     if isinstance(refusal, NotAllowed):
         raise PermissionDenied(str(refusal))
     if request.headers.get("HX-Request"):
-        return render(request, "workers/remediation/refused.html", {"refusal": refusal})
+        return render(request, "workers/remediation/refused.html", {"refusal": refusal, "back": back})
     messages.error(request, str(refusal))
     return redirect(back)
 
@@ -80,6 +80,10 @@ def new(request: HttpRequest) -> HttpResponse:
             worker = get_object_or_404(Worker, pk=_key(request.POST, "run"))
             back = worker.get_absolute_url()
             remediation = ask.request(action, person(request), worker, recover="recover" in request.POST)
+            if "instead" in request.POST:  # the preview without the recovery is of no use any more
+                others = Remediation.objects.filter(pk=_key(request.POST, "instead"), worker=worker)
+                for other in others.filter(state=Remediation.State.PLANNED):
+                    ask.withdraw(other, person(request))
     except Refusal as refusal:
         return _refused(request, refusal, back)
     return _answer(request, remediation.pk)
@@ -189,7 +193,8 @@ def remediations(request: HttpRequest) -> HttpResponse:
     found = filtered.qs if filtered.is_valid() else Remediation.objects.none()
     page = Paginator(found, PAGE).get_page(request.GET.get("page"))
     kept = request.GET.copy()
-    kept.pop("page", None)
+    for name in [name for name in kept if name == "page" or not kept[name]]:
+        del kept[name]
     context = {
         **frame(watching, position, now, "view=remediations"),
         "filter": filtered,
@@ -292,7 +297,7 @@ def confirm_batch(request: HttpRequest, pk: int) -> HttpResponse:
         for why in refused[:20]:
             messages.warning(request, why)
     except Refusal as refusal:
-        messages.error(request, str(refusal))
+        return _refused(request, refusal, found.get_absolute_url())
     return redirect(found)
 
 
@@ -304,6 +309,8 @@ def withdraw_batch(request: HttpRequest, pk: int) -> HttpResponse:
     for each in found.remediations.filter(state__in=("planning", "planned", "confirmed")):
         try:
             ask.withdraw(each, person(request))
+        except NotAllowed as refusal:
+            raise PermissionDenied(str(refusal)) from None
         except Refusal as refusal:
             messages.warning(request, str(refusal))
     return redirect(found)
