@@ -14,7 +14,8 @@ from django.db.models import F, Max, Sum
 from django.http import QueryDict
 
 from workers.coordination.parser import parse_time
-from workers.models import Event, EventCount, Finding, LogFile
+from workers.health import RUN_TOLERANCE
+from workers.models import Event, EventCount, Finding, LogFile, Worker
 
 PAGE = 100
 #: New events are counted up to here; then it is "more than".
@@ -267,8 +268,12 @@ class Activity:
 ACTIVITY_ROWS, ACTIVITY_LOOKED_AT = 30, 500
 
 
-def activity(worker_id: str, since: datetime | None, until: datetime | None, **narrowed: str) -> Activity:
+def activity_of(worker: Worker, **narrowed: str) -> Activity:
     """Read the last events about one run: those of its id within its time."""
+    later = Worker.objects.filter(host=worker.host, worker_id=worker.worker_id, created_at__gt=worker.created_at)
+    until = later.order_by("created_at").values_list("created_at", flat=True).first() if worker.created_at else None
+    since = worker.created_at - RUN_TOLERANCE if worker.created_at else None
+    worker_id = worker.worker_id
     about = Event.objects.filter(worker_id=worker_id, at__isnull=False)
     if since:
         about = about.filter(at__gte=since)
