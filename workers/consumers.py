@@ -1,14 +1,20 @@
-"""The live socket: lets people in at the door and connects them with the hub."""
+"""The sockets: they let people in at the door, and connect them with the hub or with a log."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.http import QueryDict
 
-from . import door
+from . import door, logs
+from .follow import Follows, Session
 from .live import Subscriber, View, hub
+
+logger = logging.getLogger(__name__)
 
 
 class LiveConsumer(AsyncWebsocketConsumer):
@@ -44,3 +50,65 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         if self.subscriber:
             await hub().leave(self.subscriber)
+
+
+class LogConsumer(AsyncWebsocketConsumer):
+    """One browser that follows a log. Who may see the fleet may see its logs."""
+
+    NO_SUCH_LOG = 4404
+    session: Session | None = None
+    task: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve the socket; let the log go however it ends."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.task:
+                self.task.cancel()
+            if self.session:
+                self.session.close()
+
+    async def connect(self) -> None:
+        await self.accept()
+        if not door.same_origin(self.scope["headers"]):
+            await self.close(code=door.FORBIDDEN)
+            return
+        entry = await database_sync_to_async(door.show_pass)(self.scope)
+        if isinstance(entry, int):
+            await self.close(code=entry)
+            return
+        follower = await database_sync_to_async(_follower)(QueryDict(self.scope["query_string"].decode("latin1")))
+        if follower is None:
+            await self.close(code=self.NO_SUCH_LOG)
+            return
+
+        async def may_stay() -> bool:
+            return not await database_sync_to_async(door.expired)([entry])
+
+        self.session = Session(follower, self._send_text, may_stay)
+        self.task = asyncio.create_task(self._follow(self.session))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self.session and text_data:
+            self.session.hear(text_data[:20])
+
+    async def _send_text(self, text: str) -> None:
+        await self.send(text_data=text)
+
+    async def _follow(self, session: Session) -> None:
+        try:
+            await session.run()
+            await self.close(code=door.SIGNED_OUT)
+        except Exception:
+            logger.exception("A log cannot be followed")
+            await self.close(code=1011)
+
+
+def _follower(params: QueryDict) -> Follows | None:
+    """Find the run and the log that a browser names. Reads the database."""
+    run, begin = params.get("run", ""), params.get("from", "")
+    number = begin.isascii() and begin.isdigit() and len(begin) < 19
+    worker = logs.run_by_key(run)
+    offset = int(begin) if number else None
+    return logs.follow(worker, params.get("file", ""), offset, params.get("identity", "")[:64]) if worker else None

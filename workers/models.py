@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from .finding_kinds import KINDS, About, Kind
 from .health import Health
 from .remediation.actions import ACTIONS
 
@@ -50,6 +51,17 @@ class Poller(models.Model):
 
     def __str__(self) -> str:
         return self.host
+
+
+class HostProcesses(models.Model):
+    """The processes of one host that are workers', look like it or name one. Written when that changes."""
+
+    host = models.CharField(max_length=255, unique=True)
+    at = models.DateTimeField()
+    processes = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"processes of {self.host}"
 
 
 class PollerGap(models.Model):
@@ -143,6 +155,7 @@ class Worker(models.Model):
     remedy = models.TextField(blank=True, help_text="What would turn it healthy.")
     overdue = models.BooleanField(default=False)
     not_checking_in = models.BooleanField(default=False)
+    stuck = models.CharField(max_length=40, blank=True, help_text="In what way it is not getting on, though it lives.")
 
     class Meta:
         constraints: ClassVar = [
@@ -184,6 +197,7 @@ class WorkerDocument(models.Model):
     worker = models.OneToOneField(Worker, on_delete=models.CASCADE, primary_key=True, related_name="documents")
     spec = models.JSONField(null=True)
     pm_entry = models.JSONField(null=True)
+    changes = models.JSONField(default=list, help_text="The last changes of single fields of the spec, newest first.")
 
     def __str__(self) -> str:
         return f"documents of {self.worker_id}"
@@ -214,6 +228,8 @@ class Change(models.Model):
         POLLER = "poller"
         EVENTS = "events"
         REMEDIATION = "remediation"
+        PROCESSES = "processes"
+        FINDINGS = "findings"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)
     key = models.BigIntegerField(null=True, help_text="Primary key of what changed.")
@@ -245,6 +261,27 @@ class LogFile(models.Model):
 
     def __str__(self) -> str:
         return self.path
+
+
+class LogRelay(models.Model):
+    """A question of the web about a worker's log on another host, and the answer of that host's poller, redacted.
+
+    The web writes ``asked`` and ``wanted_until``, the poller the rest. Gone soon after nobody wants it any more.
+    """
+
+    host = models.CharField(max_length=255)
+    worker = models.ForeignKey(Worker, on_delete=models.CASCADE, related_name="log_relays")
+    question = models.TextField(help_text="Which stretch of which file, and what to look for in it.")
+    wanted_until = models.DateTimeField()
+    asked = models.IntegerField(default=1, help_text="How many times; hosts' clocks differ.")
+    answered = models.IntegerField(default=0, help_text="The last time of asking that the answer is for.")
+    answer = models.JSONField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["host", "wanted_until"], name="log_relays_wanted")]
+
+    def __str__(self) -> str:
+        return f"{self.worker} on {self.host}"
 
 
 class Event(models.Model):
@@ -289,22 +326,19 @@ class EventCount(models.Model):
 class Finding(models.Model):
     """Something odd in the coordination directory: where, what, since when. Removed when it is mended."""
 
-    class Kind(models.TextChoices):
-        UNREADABLE = "unreadable", "cannot be parsed"
-        OTHER = "other", "JSON that is no spec"
-        ODD = "odd", "an odd value"
-        DUPLICATE = "duplicate", "the same run in two places"
-        DAMAGED_LOG = "damaged log", "a stretch of a log that cannot be read"
+    Kind = Kind
 
     host = models.CharField(max_length=255)
-    kind = models.CharField(max_length=20, choices=Kind.choices)
+    kind = models.CharField(max_length=20, choices=[(kind.value, about.title) for kind, about in KINDS.items()])
     path = models.TextField()
     detail = models.TextField()
+    worker_id = models.CharField(max_length=255, blank=True, help_text="Whom it is about, where it is about one.")
     line = models.IntegerField(null=True)
     column = models.IntegerField(null=True)
     offset = models.BigIntegerField(null=True)
     length = models.BigIntegerField(null=True)
     excerpt = models.TextField(blank=True)
+    blank_only = models.BooleanField(default=False, help_text="Only values are missing, which can be read as null.")
     since = models.DateTimeField()
 
     class Meta:
@@ -312,6 +346,11 @@ class Finding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.detail}"
+
+    @property
+    def about(self) -> About:
+        """What the table says of its kind."""
+        return KINDS[Kind(self.kind)]
 
 
 class RemediationBatch(models.Model):

@@ -6,13 +6,16 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, register_converter
 
 from . import consumers
+from .views import logs
 from .views import remediation as repairs
 from .views.components import components
 from .views.events import events
 from .views.fleet import fleet, usage
 from .views.icon import icon
+from .views.integrity import integrity
+from .views.processes import processes
 from .views.setup import setup
-from .views.worker import worker
+from .views.worker import activity, worker
 
 
 class AnyText:
@@ -33,8 +36,14 @@ urlpatterns = [
     path("", fleet, name="fleet"),
     path("usage/", usage, name="usage"),
     path("workers/", worker, name="run"),
+    path("workers/<any:worker_id>/logs/", logs.worker_logs, name="worker-logs"),
+    path("workers/<any:worker_id>/logs/card/", logs.card, name="worker-log-card"),
+    path("workers/<any:worker_id>/logs/download/", logs.download, name="worker-log-download"),
+    path("workers/<any:worker_id>/activity/", activity, name="activity"),
     path("workers/<any:worker_id>/", worker, name="worker"),
+    path("processes/", processes, name="processes"),
     path("events/", events, name="events"),
+    path("integrity/", integrity, name="integrity"),
     path("remediations/", repairs.remediations, name="remediations"),
     path("remediations/export.csv", repairs.export, name="remediations-export"),
     path("remediations/new/", repairs.new, name="remediation-new"),
@@ -52,4 +61,7 @@ urlpatterns = [
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
 ]
 # Django's stubs know views alone; Channels routes ASGI applications by the same patterns.
-websocket_urlpatterns: list[Any] = [path("ws/live/", cast(Any, consumers.LiveConsumer.as_asgi()))]
+websocket_urlpatterns: list[Any] = [
+    path("ws/live/", cast(Any, consumers.LiveConsumer.as_asgi())),
+    path("ws/log/", cast(Any, consumers.LogConsumer.as_asgi())),
+]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from .stuck import Stuck
+
 Document = dict[str, Any]
 
 
@@ -158,6 +160,7 @@ class LogActivity:
     size: int  # bytes, all its log files together
     last_line: str = ""  # redacted
     error: str = ""  # the last line where it reads like an error, else ""
+    stuck: Stuck | None = None  # in what way its last lines say that it is not getting on
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .files import (
     JUST_NOW_SECONDS,
@@ -28,6 +29,7 @@ from .layout import AGENTS_WORKER_LOGS, AGENTS_WORKERS, Layout
 from .parser import parse_heartbeat, parse_pid, parse_status
 from .records import CheckIn, FileStamp, LogActivity, PidFile, Problem, StatusFile, Traces
 from .redaction import redact_text
+from .stuck import LINES, Stuck, recognise
 
 LARGEST_TRACE = 1024 * 1024  # bytes; a log may be of any size
 _FILES = ("worker.pid", "heartbeat.pid", "heartbeat.json", "status.json")
@@ -71,8 +73,18 @@ _NO_ERROR = re.compile(
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
+#: Without one of these a line fits none of the patterns above; a follower asks this of thousands of lines a second.
+_HINTS = (
+    *("err", "fatal", "panic", "critical", "severe", "unhandled", "exception", "interrupt", "exit", "return code"),
+    *("traceback", "node.js v", "segmentation", "core dumped", "out of memory", "oom-kill", "not found", "killed"),
+)
+
+
 def reads_like_error(line: str) -> bool:
     """Whether the last line of a log says that something went wrong; one that only mentions "0 errors" does not."""
+    low = line.lower()
+    if not any([hint in low for hint in _HINTS]) and not low.lstrip().startswith("at "):  # noqa: C419 - half the time
+        return False
     line = _NO_ERROR.sub("", line)
     return _has_error_level(line) or any(pattern.search(line) for pattern in ERROR_LINES.values())
 
@@ -90,7 +102,15 @@ def _has_error_level(line: str) -> bool:
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
-_Part = PidFile | CheckIn | StatusFile | str | Problem  # a log is its last line
+
+class _LogEnd(NamedTuple):
+    """The end of a log: its last line that is not blank, and what its last lines say together. Redacted."""
+
+    line: str
+    stuck: Stuck | None = None
+
+
+_Part = PidFile | CheckIn | StatusFile | _LogEnd | Problem
 
 
 @dataclass(slots=True)
@@ -209,7 +229,7 @@ class TraceReader:
 
     def _read(self, worker_id: str, path: str, stamp: FileStamp) -> _Part | None:
         if path.endswith(".log"):
-            return _last_line(self._home + path)
+            return _log_end(self._home + path)
         read = read_whole(self._home + path, LARGEST_TRACE)
         if read is None or isinstance(read, Problem):
             return read
@@ -240,23 +260,25 @@ def _assemble(
 
 def _activity(stamps: dict[str, FileStamp], parts: dict[str, _Part]) -> LogActivity | None:
     """Sum the logs up: the newest that holds anything, and an error with which any of them ended at that time."""
-    logs = [(stamps[path], path, part) for path, part in parts.items() if isinstance(part, str) and stamps[path].size]
+    ends = ((path, part) for path, part in parts.items() if isinstance(part, _LogEnd) and stamps[path].size)
+    logs = [(stamps[path], path, end) for path, end in ends]
     if not logs:
         return None
     logs.sort(key=lambda log: (log[0].mtime_ns, log[1]), reverse=True)
-    newest, source, last_line = logs[0]
-    last_lines = [line for stamp, _, line in logs if newest.mtime_ns - stamp.mtime_ns <= _LAST_MOMENTS]
+    newest, source, end = logs[0]
+    last_lines = [each.line for stamp, _, each in logs if newest.mtime_ns - stamp.mtime_ns <= _LAST_MOMENTS]
     return LogActivity(
         at=moment_of(newest),
         source=printable(source),
         size=sum(stamp.size for stamp, _, _ in logs),
-        last_line=last_line,
+        last_line=end.line,
         error=next(filter(reads_like_error, last_lines), ""),
+        stuck=end.stuck,
     )
 
 
-def _last_line(path: str) -> str | Problem | None:
-    """Read the last line of a log that is not blank, from its end, redacted. None: the log is gone."""
+def _log_end(path: str) -> _LogEnd | Problem | None:
+    """Read the last lines of a log from its end. None: the log is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -273,5 +295,10 @@ def _last_line(path: str) -> str | Problem | None:
         return cannot_read(error)
     finally:
         os.close(descriptor)
-    line = _COLOUR.sub("", redact_text(re.split(rb"[\r\n]", tail)[-1].decode(errors="replace"))).strip()
-    return line if len(line) <= _LINE_LENGTH else line[: _LINE_LENGTH - 1] + "…"
+    lines = [_clean(line) for line in re.split(rb"[\r\n]+", tail)[-LINES:]]
+    return _LogEnd(lines[-1], recognise(lines))
+
+
+def _clean(line: bytes) -> str:
+    text = _COLOUR.sub("", redact_text(line.decode(errors="replace"))).strip()
+    return text if len(text) <= _LINE_LENGTH else text[: _LINE_LENGTH - 1] + "…"

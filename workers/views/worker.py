@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from urllib.parse import urlencode
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from workers import queries
+from workers.queries.events import activity_of
 from workers.remediation.queries import worker_repairs
 
+from .logs import card_at_once
 from .page import for_viewers, frame
 
 
@@ -27,4 +32,20 @@ def worker(request: HttpRequest, worker_id: str = "") -> HttpResponse:
         return render(request, "workers/unknown.html", {**around, **context}, status=404)
     around = frame(watches, page.position, now, f"worker={page.worker.pk}")
     repairs = worker_repairs(page.worker, now)
-    return render(request, "workers/worker.html", {**around, "page": page, "repairs": repairs})
+    about = {"page": page, "repairs": repairs, "logs": card_at_once(page.worker), "activity": activity_of(page.worker)}
+    return render(request, "workers/worker.html", {**around, **about})
+
+
+@require_GET
+@for_viewers
+def activity(request: HttpRequest, worker_id: str) -> HttpResponse:
+    """Show what the logs say of one run, narrowed to a `source` or a `type`; without htmx as a part of its page."""
+    page = queries.find_run(worker_id, request.GET.get("run", ""), timezone.now())
+    if page is None:
+        raise Http404
+    narrowed = {name: request.GET.get(name, "")[:255] for name in ("source", "type")}
+    if not request.headers.get("HX-Request"):
+        query = urlencode({"worker": worker_id, **{name: value for name, value in narrowed.items() if value}})
+        return redirect(f"{reverse('events')}?{query}")
+    context = {"activity": activity_of(page.worker, **narrowed), "now": timezone.now()}
+    return render(request, "workers/worker/activity_list.html", context)

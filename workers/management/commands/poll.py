@@ -22,6 +22,7 @@ from workers.cycle import Cycle, Interrupted, Report
 from workers.database import ensure_migrated
 from workers.ingest import ForeignHomeError
 from workers.lease import Lease, PlaceTakenError
+from workers.log_desk import LogDesk
 from workers.models import Poller, Worker
 from workers.outbox import news
 from workers.remediation.execute import Desk, Executor, resume
@@ -100,12 +101,17 @@ class Command(BaseCommand):
         delay = settings.RELAY_POLL_SECONDS
         executor = Executor(Ground.here(home, alarm.stopped))
         desk = threading.Thread(target=Desk(executor, news()).run, name="remediation desk", daemon=True)
+        logs = threading.Thread(
+            target=LogDesk(home, settings.RELAY_HOST, alarm.stopped, news()).run, name="log desk", daemon=True
+        )
         desk.start()
+        logs.start()
         try:
             self._poll(home, alarm, lease, delay)
         finally:
             executor.close()
             desk.join()
+            logs.join()
 
     def _poll(self, home: Path, alarm: Alarm, lease: Lease, delay: float) -> None:
         while not alarm.stopped.is_set():
