@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from .coordination.records import NO_PROCESSES, LogActivity, PmEntry, Problem, Sign, Spec, StatusFile, WorkerProcesses
+from .coordination.stuck import recognise
 
 
 class Health(StrEnum):
@@ -76,6 +77,8 @@ RUN_TOLERANCE = timedelta(minutes=1)
 CLOCK_TOLERANCE = timedelta(minutes=1)
 #: How long a worker may be running before a process is asked for.
 START_GRACE = timedelta(minutes=1)
+#: A single line that asks or complains is believed when nothing has followed it for so long.
+STUCK_AFTER = timedelta(minutes=1)
 #: A PM daemon that has not finished a loop for this long says nothing about now.
 PM_SILENT_AFTER = timedelta(minutes=10)
 #: What our verdicts are called by a PM daemon, which knows only healthy, late and stalled.
@@ -151,6 +154,15 @@ NO_MEMORY = Memory()
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """What a worker said of itself when it checked in."""
+
+    text: str
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """Everything that is known of one run at one moment."""
 
@@ -161,6 +173,7 @@ class Observation:
     ended: Health | None = None  # how it had ended, where its file vanished after that
     processes: WorkerProcesses = NO_PROCESSES
     checkins: tuple[Sign, ...] = ()  # from PM, check-in and heartbeat files, and the spec
+    said: Words | None = None  # its own words at its last check-in
     log: LogActivity | None = None
     status_file: StatusFile | None = None
     pm: PmEntry | None = None  # None also where the entry describes an earlier run
@@ -183,9 +196,11 @@ class Reason:
     source: str
     side: Side = "for"
     at: datetime | None = None  # the moment that it is about; pages let its age tick
+    lines: tuple[str, ...] = ()  # what stands there word for word, as evidence
 
-    def as_json(self) -> dict[str, str | datetime | None]:
-        return {"text": self.text, "source": self.source, "side": self.side, "at": self.at}
+    def as_json(self) -> dict[str, Any]:
+        said = {"text": self.text, "source": self.source, "side": self.side, "at": self.at}
+        return said | {"lines": list(self.lines)} if self.lines else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +213,7 @@ class Verdict:
     overdue: bool = False
     not_checking_in: bool = False
     pm_disagrees: bool = False
+    stuck: str = ""  # a mark: in what way it is not getting on, though it lives
     last_checkin: Sign | None = None
     last_sign: Sign | None = None
     recheck_at: datetime | None = None
@@ -273,7 +289,7 @@ def _running(spec: Spec, seen: Observation, now: datetime, limits: Limits) -> Ve
     if seen.pm_last_loop:
         ticks.append(seen.pm_last_loop + PM_SILENT_AFTER)
     if seen.log:
-        ticks.append(seen.log.at + limits.late_after)
+        ticks += [seen.log.at + limits.late_after, seen.log.at + STUCK_AFTER]
 
     claim = Reason(
         f"Spec says {spec.status} since {clock(start, now)}", f"{seen.path}#execution.started_at", "note", start
@@ -292,6 +308,8 @@ def _running(spec: Spec, seen: Observation, now: datetime, limits: Limits) -> Ve
     if overdue and spec.time_limit_minutes:
         text = f"Over its time limit of {spec.time_limit_minutes:g} min ({spec.time_limit_source})"
         reasons.append(Reason(text, seen.path, "note", start + (limit or timedelta())))
+    stuck = _stuck(seen, start, health, now)
+    reasons += [stuck[1]] if stuck else []
     disagreement = _pm(seen, health, now)
     return Verdict(
         health=health,
@@ -300,6 +318,7 @@ def _running(spec: Spec, seen: Observation, now: datetime, limits: Limits) -> Ve
         overdue=overdue,
         not_checking_in=now > checkin_due,
         pm_disagrees=bool(disagreement and disagreement.side == "against"),
+        stuck=stuck[0] if stuck else "",
         last_checkin=checkin,
         last_sign=signs[-1] if signs else None,
         recheck_at=min((tick for tick in ticks if tick >= now), default=None),
@@ -449,6 +468,20 @@ def _circumstances(
             f", unchanged since {clock(changed, now)}" if changed else ""
         )
         yield Reason(text, f"{seen.path}#progress", "note", changed)
+
+
+def _stuck(seen: Observation, start: datetime, health: Health, now: datetime) -> tuple[str, Reason] | None:
+    """Say that a worker which lives is not getting on, where its own words say so."""
+    if seen.processes.main is None or health not in RUNNING:
+        return None
+    side: Side = "against" if health is Health.HEALTHY else "for"
+    log = seen.log
+    if log and log.stuck and log.at >= start and (log.stuck.certain or now - log.at > STUCK_AFTER):
+        return log.stuck.kind.value, Reason(log.stuck.text, log.source, side, log.at, log.stuck.lines)
+    found = recognise([seen.said.text]) if seen.said else None
+    if seen.said and found:
+        return found.kind.value, Reason(found.text, seen.said.source, side, seen.said.at, found.lines)
+    return None
 
 
 def _pm(seen: Observation, health: Health, now: datetime) -> Reason | None:

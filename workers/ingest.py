@@ -53,7 +53,7 @@ SHOWN_FIELDS = (
     *("tokens_used", "error", "problem_line", "problem_column", "problem_excerpt", "attempt", "attempt_began"),
     *("process_gone_at", "last_checkin_at", "last_checkin_source", "progress_pct", "pid", "pid_found_by"),
     *("pm_health", "pm_disagrees", "health", "severity", "health_since", "reasons", "remedy", "overdue"),
-    *("not_checking_in",),
+    *("not_checking_in", "stuck"),
 )
 #: These move all the time; pages ask for what they show of them.
 QUIET_FIELDS = (
@@ -154,7 +154,7 @@ def _shown(run: Run, pm_last_loop: datetime | None, now: datetime) -> Row:
     judged = (
         *(verdict.health.value, verdict.health.severity, _moment(run.health_since)),
         *(_json([reason.as_json() for reason in verdict.reasons]), verdict.remedy),
-        *(verdict.overdue, verdict.not_checking_in),
+        *(verdict.overdue, verdict.not_checking_in, verdict.stuck),
     )
     if seen is None and run.stored:  # its file is gone; what it said stays
         return tuple(
@@ -248,7 +248,6 @@ class Store:
         self.error = ""
         self.cursors: dict[str, LogCursor] = {}  # by path
         self.log_ids: dict[str, int] = {}
-        self.findings: dict[str, dict[tuple[str, str], int]] = {}  # path -> (kind, detail) -> primary key
         self.processes: list[dict[str, Any]] = []  # as written last
         self.documented: set[int] = set()  # workers that have a row of documents
 
@@ -276,7 +275,7 @@ class Store:
             PollerGap.objects.update_or_create(host=self.host, began=last, defaults={"ended": now})
 
     def load(self, roster: Roster) -> None:
-        """Take up what earlier pollers of this host knew: runs, cursors of logs, findings."""
+        """Take up what earlier pollers of this host knew: runs and cursors of logs."""
         names = (*KEY_FIELDS, *SHOWN_FIELDS, *QUIET_FIELDS)
         sql = f"SELECT {', '.join(_columns(Worker, names))} FROM {Worker._meta.db_table} WHERE host = %s"  # noqa: S608
         with connection.cursor() as cursor:
@@ -292,8 +291,6 @@ class Store:
             self.cursors[log.path] = LogCursor(
                 log.path, log.inode, log.generation, log.offset, log.head, log.head_length
             )
-        for finding in Finding.objects.filter(host=self.host).exclude(kind=Finding.Kind.DAMAGED_LOG):
-            self.findings.setdefault(finding.path, {})[finding.kind, finding.detail] = finding.pk
 
     @staticmethod
     def limits() -> dict[str, float]:
@@ -393,6 +390,8 @@ class Store:
             ],
         )
         self._count(pk, batch.records, now)
+        if batch.replaced:  # what was damaged is no longer under this name
+            Finding.objects.filter(host=self.host, kind=Finding.Kind.DAMAGED_LOG, path=cursor.path).delete()
         self._save_damages(cursor.path, batch.damages, now)
         LogFile.objects.filter(pk=pk).update(
             inode=cursor.inode,
@@ -406,6 +405,8 @@ class Store:
         )
         if batch.records or batch.damages:
             announce(Change.Kind.EVENTS, [pk], now)
+        if batch.damages or batch.replaced:
+            announce(Change.Kind.FINDINGS, [self.poller_id], now)
         self.log_ids[cursor.path], self.cursors[cursor.path] = pk, cursor
 
     @staticmethod
@@ -427,35 +428,25 @@ class Store:
         EventCount.objects.bulk_create(new)
 
     def _save_damages(self, path: str, damages: Sequence[Damage], now: datetime) -> None:
-        names = ("host", "kind", "path", "detail", "offset", "length", "excerpt", "since")
+        names = ("host", "kind", "path", "detail", "offset", "length", "excerpt", "since", "worker_id", "blank_only")
         kind = Finding.Kind.DAMAGED_LOG.value
         rows = [
-            (self.host, kind, path, damage.reason, damage.offset, damage.length, damage.excerpt, _moment(now))
+            (
+                self.host,
+                kind,
+                path,
+                damage.reason,
+                damage.offset,
+                damage.length,
+                damage.excerpt,
+                _moment(now),
+                "",
+                False,
+            )
             for damage in damages
         ]
         if rows:
             insert(Finding, names, rows)
-
-    # -- findings
-
-    def save_findings(self, found: dict[str, list[Finding]], now: datetime) -> None:
-        """Make the findings about each path be exactly these; those that stay keep their age."""
-        new: list[Finding] = []
-        mended: list[int] = []
-        for path, wanted in found.items():
-            known = self.findings.pop(path, {})
-            keys = {(finding.kind, finding.detail) for finding in wanted}
-            mended += [pk for key, pk in known.items() if key not in keys]
-            kept = {key: pk for key, pk in known.items() if key in keys}
-            new += [finding for finding in wanted if (finding.kind, finding.detail) not in kept]
-            if kept:
-                self.findings[path] = kept
-        for pks in chunks(mended, 500):
-            Finding.objects.filter(pk__in=pks).delete()
-        for finding in new:
-            finding.host, finding.since = self.host, now
-        for finding in Finding.objects.bulk_create(new, batch_size=1000):
-            self.findings.setdefault(finding.path, {})[finding.kind, finding.detail] = finding.pk
 
     # -- poller
 
@@ -514,7 +505,13 @@ def _restored_checkin(row: dict[str, Any], at: datetime | None) -> CheckIn | Non
 def _canonical(reasons: Any) -> str:
     """Reasons as ``_shown`` writes them: a database may give the keys back in another order."""
     parsed = orjson.loads(reasons) if isinstance(reasons, str) else reasons
-    return _json([{name: reason.get(name) for name in ("text", "source", "side", "at")} for reason in parsed])
+    names = ("text", "source", "side", "at")
+    return _json(
+        [
+            {name: reason.get(name) for name in names} | ({"lines": reason["lines"]} if "lines" in reason else {})
+            for reason in parsed
+        ]
+    )
 
 
 def _health_change(run: Run, now: datetime, *, first: bool) -> Row | None:

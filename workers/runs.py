@@ -25,7 +25,7 @@ from .coordination.records import (
     Traces,
     WorkerProcesses,
 )
-from .health import ENDED, RUN_TOLERANCE, STATUS_RUNNING, Health, Memory, Observation, Verdict
+from .health import ENDED, RUN_TOLERANCE, STATUS_RUNNING, Health, Memory, Observation, Verdict, Words
 
 SPECS = "coordination/worker-specs/"
 
@@ -146,6 +146,14 @@ class Run:
             return newest[1]
         return self.spec.progress_pct if self.spec else None
 
+    def words(self) -> Words | None:
+        """What it said of itself at its last check-in of this attempt."""
+        known = (self.checkin, self.traces and self.traces.heartbeat)
+        told = [checkin for checkin in known if checkin and self.of_attempt(checkin.at)]
+        last = max(told, key=lambda each: each.at, default=None)
+        text = ", ".join(part for part in (last.status, last.step) if part) if last else ""
+        return Words(text, last.source, last.at) if last and text else None
+
     def observe(self, pm_last_loop: datetime | None) -> Observation:
         """Put together everything that the verdict depends on."""
         seen = self.file
@@ -162,6 +170,7 @@ class Run:
             directory=directory_of(seen.path),
             processes=self.processes,
             checkins=self.checkins(),
+            said=self.words(),
             log=log,
             status_file=status if status and (status.at is None or self.own(status.at)) else None,
             pm=self.pm,

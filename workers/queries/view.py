@@ -55,6 +55,7 @@ MARKS = {
     "overdue": Q(overdue=True),
     "disagreeing": Q(pm_disagrees=True),
     "not-checking-in": Q(not_checking_in=True),
+    "stuck": ~Q(stuck=""),
 }
 FREE_TEXT = ("worker_id", "task_id", "worker_type", "description", "error", "reasons__0__text")
 

@@ -6,10 +6,13 @@ import json
 from datetime import UTC, datetime
 
 from django import template
+from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from workers.health import Health
+from workers.models import Worker
 
 register = template.Library()
 
@@ -106,6 +109,22 @@ def megabytes(count: int) -> str:
 def pretty(document: object) -> str:
     """JSON as people read it."""
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+@register.simple_tag
+def source_link(source: str, worker: Worker) -> SafeString:
+    """Where a reason comes from, as a link to where that is shown on the worker's page."""
+    path = source.partition("#")[0]
+    if path.endswith(".log"):
+        which = urlencode([("file", path), ("run", worker.pk)])
+        address = f"{reverse('worker-logs', args=[worker.worker_id])}?{which}"
+    elif path == worker.path or path.startswith("coordination/pm-state"):
+        address = "#documents"
+    elif path.startswith("/proc/") or path.startswith("processes") or path.endswith(".pid"):
+        address = "#processes"
+    else:
+        address = "#timeline" if path.startswith("seen by") else "#activity-card"
+    return format_html('<a class="source" href="{}">{}</a>', address, source)
 
 
 @register.filter
