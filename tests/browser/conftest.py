@@ -75,6 +75,8 @@ class Server:
             "127.0.0.1",
             "-p",
             str(self.port),
+            "--application-close-timeout",  # as `relay` does
+            "1",
             "relay_web.asgi:application",
         ]
         with self.log.open("ab") as log:
