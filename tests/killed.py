@@ -46,6 +46,10 @@ ACTIONS = {
     "force-fail": "force-fail",
     "recover-task": "recover-task",
     "archive-failed": "archive-failed",
+    "repair-spec": "repair-spec",
+    "quarantine": "quarantine",
+    "undo of repair-spec": "repair-spec",
+    "undo of quarantine": "quarantine",
     "undo of clean-up": "clean-up",
     "undo of force-fail": "force-fail",
     "undo of archive-failed": "archive-failed",
@@ -56,6 +60,9 @@ SPEC = """{ "worker_id" : "w-1",  "status":"running","z":1,
 """
 EARLIER = b'{"worker_id": "w-1", "status": "failed", "created_at": "2025-01-01T00:00:00Z"}\n'
 LIVING = ("restart", "force-fail")
+#: Of a file that cannot be parsed: a value is missing in it.
+OF_FILE = ("repair-spec", "quarantine")
+BLANK, FILLED = b'"a": ,', b'"a": null,'
 EVENT = {
     "restart": [],
     "recover-task": [],
@@ -63,6 +70,8 @@ EVENT = {
     "clean-up --recover": ["worker_zombie_cleaned"],
     "force-fail": ["worker_force_failed"],
     "archive-failed": ["failed_workers_archived"],
+    "repair-spec": ["worker_spec_repaired"],
+    "quarantine": ["worker_spec_quarantined"],
 }
 ACTIVE = "coordination/worker-specs/active/w-1.json"
 FAILED = "coordination/worker-specs/failed/w-1.json"
@@ -139,6 +148,8 @@ class Bench:
         spec = (SPEC % (ago(30), ago(20))).encode()
         failed = spec.replace(b"running", b"failed")
         action = ACTIONS[self.name]
+        if action in OF_FILE:
+            spec = spec.replace(b'"a":[1, 2]', b'"a": ,"b": 2')
         active = action not in ("recover-task", "archive-failed")
         specs = home / "coordination" / "worker-specs"
         (specs / ("active" if active else "failed") / "w-1.json").write_bytes(spec if active else failed)
@@ -173,7 +184,7 @@ class Bench:
             in_child(lambda: start_worker(place / "home"))
         before = what_is_there(place)
         in_child(lambda: self._do(place, Killer(number, log)), killed=True)
-        at_once = None if not log.exists() else whole_somewhere(place / "home")
+        at_once = None if not log.exists() else self.whole_somewhere(place / "home")
         if log.exists():
             in_child(lambda: (use(place), poll()))
         step, _, after = log.read_text().partition("\t") if log.exists() else ("", "", "")
@@ -184,6 +195,14 @@ class Bench:
             if (process.info["cwd"] or "").startswith(f"{place}/"):
                 process.kill()
         return {"number": number, "step": step, "after": after, "outcome": after_all["state"], "trouble": trouble}
+
+    def whole_somewhere(self, home: Path) -> str:
+        if ACTIONS[self.name] not in OF_FILE:
+            return whole_somewhere(home)
+        damaged = self.original[ACTIVE]
+        found = {path.read_bytes() for path in (home / "coordination/worker-specs").rglob("*.json")}
+        strange = found - {damaged, damaged.replace(BLANK, FILLED), EARLIER}
+        return "a file that nobody wrote" if strange else "" if found - {EARLIER} else "the spec is nowhere"
 
     def _do(self, place: Path, killer: Killer) -> None:
         use(place)
@@ -357,6 +376,14 @@ def look_for_trouble(name: str, original: dict[str, bytes], events: list[str], a
             "all of failed/ is archived": moved == {path.rpartition("/")[2]: data for path, data in was.items()},
             "nothing else is there": len(specs) == 3,
             "the manifest names both": [each["worker_id"] for each in manifest["workers"]] == ["w-1", "w-2"],
+        }
+    elif name == "repair-spec":
+        facts["the value is null and all else as it was"] = specs == was | {ACTIVE: was[ACTIVE].replace(BLANK, FILLED)}
+    elif name == "quarantine":
+        moved = {path: data for path, data in specs.items() if "/quarantine/w-1-malformed-" in path}
+        facts |= {
+            "the file is in quarantine, unchanged": list(moved.values()) == [was[ACTIVE]],
+            "and nowhere else": specs.keys() == {FAILED, *moved},
         }
     else:
         facts["all is back to the byte" if name.startswith("undo") else "no spec has changed"] = specs == was

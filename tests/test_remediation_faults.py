@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from .running import ROOT, Place
 #: A clean-up alone is the beginning of one with recovery, and the two that file a spec are undone by the same steps.
 KILLED_IN = ("restart", "clean-up --recover", "force-fail", "recover-task", "archive-failed")
 KILLED_IN += ("undo of clean-up", "undo of archive-failed")
+KILLED_IN += ("repair-spec", "quarantine", "undo of repair-spec", "undo of quarantine")
 
 
 # -- sudden death
@@ -454,7 +456,7 @@ NASTY = {
 
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
 def test_no_name_or_description_reaches_a_shell_or_leaves_the_home(workshop: Workshop, text: str) -> None:
-    trap = workshop.path.parent / "trap"
+    trap = Path(tempfile.gettempdir(), f"trap-{workshop.path.parent.name[-40:]}")  # an id has room for 255 characters
     text = text.format(trap=trap)
     values = {"task_id": text, "worker_type": text, "error": text, "task_data": {"description": text}}
     workshop.zombie(text, name="w-1", **values)
@@ -480,7 +482,7 @@ def test_no_name_or_description_reaches_a_shell_or_leaves_the_home(workshop: Wor
 
 @pytest.mark.parametrize("text", [NASTY["quotes"], NASTY["a command"], NASTY["a way out"], NASTY["an option"]])
 def test_a_worker_with_such_a_name_is_started_by_the_path_of_its_spec(workshop: Workshop, text: str) -> None:
-    trap = workshop.path.parent / "trap"
+    trap = Path(tempfile.gettempdir(), f"trap-{workshop.path.parent.name[-40:]}")  # an id has room for 255 characters
     path = workshop.zombie(text.format(trap=trap), name="w-1")
     workshop.executor = workshop.new_executor(patience=replace(PATIENCE, start=0.3))
     failed = workshop.repair("restart", text.format(trap=trap))  # this fleet's script knows it by its file's name

@@ -29,7 +29,7 @@ from .models import (
     Worker,
 )
 from .remediation import ask
-from .remediation.actions import IN_BULK, Action
+from .remediation.actions import IN_BULK, OF_A_FILE, Action
 from .remediation.ask import Person
 from .remediation.ground import Refusal
 
@@ -64,7 +64,7 @@ class WorkerAdmin(ReadOnly):
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         found: dict[str, Any] = super().get_actions(request)
         person = Person(request.user.get_username(), "admin", user=request.user)
-        allowed = (action for action in IN_BULK if person.may(action))
+        allowed = (action for action in (*IN_BULK, *OF_A_FILE) if person.may(action))
         return found | {each.name: (_ask_for(each), each.name, f"{each.label}, with a preview") for each in allowed}
 
 

@@ -16,7 +16,7 @@ import orjson
 from django.db import transaction
 
 from .coordination.files import moment_of
-from .coordination.layout import Layout
+from .coordination.layout import PM_STATE, Layout
 from .coordination.reader import DirectoryReader
 from .coordination.records import (
     NO_PROCESSES,
@@ -32,9 +32,12 @@ from .coordination.records import (
     Traces,
 )
 from .coordination.streams import first_cursor, read_log
-from .health import CLOCK_TOLERANCE, Health, Limits, effective_limits, judge
+from .crosscheck import CrossCheck
+from .finding_kinds import Kind
+from .finding_store import FindingStore
+from .health import CLOCK_TOLERANCE, PM_SILENT_AFTER, Health, Limits, effective_limits, judge
 from .ingest import RUNS_PER_TRANSACTION, Store, chunks
-from .models import Finding
+from .integrity import Found, Sight, ahead_of, in_quarantine, of_problem, of_spec, pm_ahead_of
 from .ownership import Claim, ProcessTable, make_claim
 from .processes import boot_id
 from .runs import Roster, Run, RunKey
@@ -59,6 +62,7 @@ class Report:
     specs: int = 0
     unreadable: int = 0
     other: int = 0
+    quarantined: int = 0  # of the unreadable ones
     opened: int = 0  # files under worker-specs
     judged: int = 0
     changed: int = 0  # rows of runs written
@@ -74,7 +78,7 @@ class Unsaved:
 
     specs: dict[RunKey, str] = field(default_factory=dict)
     entries: dict[RunKey, str | None] = field(default_factory=dict)
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    findings: dict[str, list[Found]] = field(default_factory=dict)
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: somebody wants this process to end
@@ -90,17 +94,20 @@ class Cycle:
         self.host = host
         self.interval = interval
         self.store = Store(host, str(home))
+        self.findings = FindingStore(host)
+        self.crosscheck = CrossCheck(self.layout)
         self.reader = DirectoryReader(self.layout)
         self.processes = ProcessTable(home, host)
         self.roster = Roster()
         self.pm = PmState()
         self.pm_seen = False
         self.traces: dict[str, Traces] = {}
-        self.kinds: dict[str, str] = {}  # path of a file under worker-specs -> spec, unreadable or other
+        self.kinds: dict[str, str] = {}  # path under worker-specs -> spec, unreadable, quarantined or other
         self.limits = Limits()
         self._due: list[tuple[datetime, int, Run]] = []
         self._order = count()
         self._vanished: set[RunKey] = set()
+        self._held: set[int] | None = None
         self._limits_at: datetime | None = None
         self._sampled_at: datetime | None = None
         self._pruned_at: datetime | None = None
@@ -112,12 +119,14 @@ class Cycle:
         """Register the poller and take up what the one before it knew. Raises ForeignHomeError."""
         self.store.register(os.getpid(), boot_id(), self.interval, now)
         self.store.load(self.roster)
+        self.findings.load()
         self._vanished = {key for key, run in self.roster.runs.items() if run.health is not Health.GONE}
 
     def run_once(self, now: datetime, paths: Collection[str] | None = None, progress: Progress | None = None) -> Report:
         """Do one cycle over everything, or over the named paths. Raises Interrupted, and what the database raises."""
         began = time.perf_counter()
         report, unsaved, whole = Report(), Unsaved(), paths is None
+        self._held = None
         scan = self.reader.scan(paths)
         self._breathe()
         touched = self._take(scan, unsaved, now)
@@ -160,13 +169,14 @@ class Cycle:
             touch(self._place(seen, unsaved, now))
         left = self.roster.remove(scan.removed)
         touch(left)
-        for run in left:
-            self._note_copies(run, unsaved)
         self._vanished |= {run.key for run in left if not run.files}
         for path in scan.removed:
             self.kinds.pop(path, None)
-            if path in self.store.findings:
+            self.crosscheck.note_ahead(path, ())
+            if path in self.findings.of_files:
                 unsaved.findings[path] = []
+        if scan.specs or scan.removed or scan.traces:
+            self.crosscheck.changed = True
         if scan.pm is not None or scan.pm_gone:
             touch(self._take_pm(scan, unsaved, now))
         for worker_id, traces in scan.traces.items():
@@ -182,19 +192,17 @@ class Cycle:
                     run.checkin = checkin
                     touch([run])
         for path, problem in scan.problems.items():
-            unsaved.findings[path] = (
-                [_finding(path, Finding.Kind.UNREADABLE, problem.reason, problem)] if problem else []
-            )
+            unsaved.findings[path] = [of_problem(path, problem)] if problem else []
         for run in touched.values():
             self._attach(run, unsaved)
             run.note_progress(now)
         return touched
 
     def _place(self, seen: SpecSeen, unsaved: Unsaved, now: datetime) -> list[Run]:
+        self.crosscheck.note_ahead(seen.path, ahead_of(seen.content, now) if isinstance(seen.content, Spec) else ())
         seen = _seen_not_ahead(seen, now)
         content = seen.content
-        self.kinds[seen.path] = _KINDS[type(content)]
-        findings = _findings_of(seen.path, content)
+        self.kinds[seen.path] = _kind_of(seen)
         spec = content if isinstance(content, Spec) else content.reading if isinstance(content, Problem) else None
         document = orjson.dumps(spec.document).decode() if spec else None
         if isinstance(content, Spec):
@@ -205,32 +213,23 @@ class Cycle:
             self.processes.release(self.roster.renamed.pop())
         if runs and document is not None and runs[0].file is seen:
             unsaved.specs[runs[0].key] = document
-        if findings or seen.path in self.store.findings:
-            unsaved.findings[seen.path] = findings
-        for run in runs:
-            self._note_copies(run, unsaved)
+        key = self.roster.by_path.get(seen.path)
+        found = of_spec(seen.path, content, key.worker_id if key else "")
+        if found or seen.path in self.findings.of_files:
+            unsaved.findings[seen.path] = found
         return runs
 
-    def _note_copies(self, run: Run, unsaved: Unsaved) -> None:
-        """Say of each file of a run where its copies lie, or no longer."""
-        for path, seen in run.files.items():
-            known = self.store.findings.get(path, {})
-            if len(run.files) < 2 and not any(kind == Finding.Kind.DUPLICATE for kind, _ in known):
-                continue
-            kept = unsaved.findings.get(path, _findings_of(path, seen.content))
-            others = ", ".join(sorted(other for other in run.files if other != path))
-            copies = [_finding(path, Finding.Kind.DUPLICATE, f"The same run also lies in {others}")] if others else []
-            unsaved.findings[path] = [each for each in kept if each.kind != Finding.Kind.DUPLICATE] + copies
-
     def _take_pm(self, scan: Scan, unsaved: Unsaved, now: datetime) -> list[Run]:
-        path = "coordination/pm-state.json"
         if isinstance(scan.pm, Problem):
             # Another writer may have left it empty for a moment; what it said before is the better guess.
-            unsaved.findings[path] = [_finding(path, Finding.Kind.UNREADABLE, scan.pm.reason, scan.pm)]
+            unsaved.findings[PM_STATE] = [of_problem(PM_STATE, scan.pm)]
             return []
-        before, self.pm = self.pm, _not_ahead(scan.pm or PmState(), now)
+        state = scan.pm or PmState()
+        self.crosscheck.note_ahead(PM_STATE, pm_ahead_of(state, now))
+        before, self.pm = self.pm, _not_ahead(state, now)
         self.pm_seen = scan.pm is not None
-        unsaved.findings[path] = [_finding(path, Finding.Kind.ODD, text) for text in self.pm.oddities]
+        self.crosscheck.changed = True
+        unsaved.findings[PM_STATE] = [Found(Kind.ODD, PM_STATE, text) for text in self.pm.oddities]
         if before.configuration != self.pm.configuration:
             self._limits_at = None
         ids = {*before.entries, *self.pm.entries}
@@ -307,7 +306,7 @@ class Cycle:
         if not run.files and run.missed < 2:
             return False
         verdict = judge(run.observe(self.pm.daemon.last_loop), now, self.limits)
-        if verdict.health in LOST and verdict.health != run.health and run.pk in self.store.held():
+        if verdict.health in LOST and verdict.health != run.health and run.pk in self._held_now():
             # A remediation stops it; until its spec says what has become of it, that it has no process means nothing.
             self._look_again(run, now + HELD_FOR)
             return False
@@ -316,6 +315,12 @@ class Cycle:
             # A moment later, since a limit is passed when more than it has gone by.
             self._look_again(run, verdict.recheck_at + timedelta(milliseconds=1))
         return True
+
+    def _held_now(self) -> set[int]:
+        """The runs that are being stopped, looked up once in a cycle, behind its look at the processes."""
+        if self._held is None:
+            self._held = self.store.held()
+        return self._held
 
     def _look_again(self, run: Run, at: datetime) -> None:
         run.due = at
@@ -368,7 +373,9 @@ class Cycle:
             return
         with transaction.atomic():
             self._save_chunk(last, unsaved, report, now)
-            self.store.save_findings(unsaved.findings, now)
+            if whole:
+                self._find(unsaved, report, now)
+            self.findings.save(unsaved.findings, self.store.poller_id, now)
             if whole:
                 self._sample(report, now)
                 self._close(report, now)
@@ -383,6 +390,31 @@ class Cycle:
             {pks[key]: text for key, text in unsaved.specs.items() if key in pks},
             {pks[key]: text for key, text in unsaved.entries.items() if key in pks},
             now,
+        )
+
+    def _find(self, unsaved: Unsaved, report: Report, now: datetime) -> None:
+        """Look at the directory as a whole for what is odd in it."""
+        if report.error:  # a directory that cannot be seen is not mended
+            return
+        if self._cycled_at is None:  # since the last poller looked, files may have gone and not been reported
+            for path in self.findings.of_files:
+                unsaved.findings.setdefault(path, [])
+        if self.crosscheck.due(now):
+            found = self.crosscheck.look(lambda here, away: self._sight(here, away, now), now)
+            self.findings.save_across(found, self.store.poller_id, now)
+
+    def _sight(self, directories: list[str], put_away: list[str], now: datetime) -> Sight:
+        daemon = self.pm.daemon
+        heard = self.pm_seen and daemon.last_loop is not None and now - daemon.last_loop <= PM_SILENT_AFTER
+        return Sight(
+            roster=self.roster,
+            traces=self.traces,
+            pm_entries=self.pm.entries,
+            pm_watches=heard and daemon.status != "stopped",
+            directories=directories,
+            put_away=put_away,
+            handled=self.findings.handled(now),
+            ahead=self.crosscheck.ahead,
         )
 
     def _sample(self, report: Report, now: datetime) -> None:
@@ -420,6 +452,9 @@ class Cycle:
                 more = batch.more
                 if progress:
                     progress(path, batch.cursor.offset, 0)
+            if not os.path.lexists(self.layout.home / path):
+                with transaction.atomic():
+                    self.findings.forget_log(path, self.store.poller_id, now)
 
     def _cursor(self, path: str) -> LogCursor:
         """Where reading goes on; a log that was only renamed goes on where it was left."""
@@ -428,7 +463,9 @@ class Cycle:
 
     def _count(self, report: Report) -> None:
         kinds = list(self.kinds.values())
-        report.specs, report.unreadable, report.other = (kinds.count(kind) for kind in ("spec", "unreadable", "other"))
+        report.specs, report.other = kinds.count("spec"), kinds.count("other")
+        report.quarantined = kinds.count("quarantined")
+        report.unreadable = kinds.count("unreadable") + report.quarantined
 
     def _close(self, report: Report, now: datetime) -> None:
         """Say in the poller's row that the whole directory has been seen."""
@@ -441,7 +478,7 @@ class Cycle:
             cycle_ms=self._cycle_ms,
             lag_ms=self._lag_ms,
             specs=report.specs,
-            unreadable=report.unreadable,
+            unreadable=report.unreadable - report.quarantined,  # what is set aside asks nobody for anything
             other=report.other,
             error=report.error,
             error_since=now,
@@ -468,13 +505,9 @@ class Cycle:
 _KINDS = {Spec: "spec", Problem: "unreadable", Other: "other"}
 
 
-def _findings_of(path: str, content: Spec | Problem | Other) -> list[Finding]:
-    """What is odd about one file under worker-specs by itself."""
-    if isinstance(content, Other):
-        return [_finding(path, Finding.Kind.OTHER, content.what)]
-    if isinstance(content, Problem):
-        return [_finding(path, Finding.Kind.UNREADABLE, content.reason, content)]
-    return [_finding(path, Finding.Kind.ODD, text) for text in content.oddities]
+def _kind_of(seen: SpecSeen) -> str:
+    kind = _KINDS[type(seen.content)]
+    return "quarantined" if kind == "unreadable" and in_quarantine(seen.path) else kind
 
 
 def _describes(entry: PmEntry, run: Run) -> bool:
@@ -501,10 +534,3 @@ def _not_ahead(state: PmState, now: datetime) -> PmState:
         if entry.last_checkin and entry.last_checkin > now + CLOCK_TOLERANCE
     }
     return replace(state, entries=state.entries | ahead) if ahead else state
-
-
-def _finding(path: str, kind: Finding.Kind, detail: str, problem: Problem | None = None) -> Finding:
-    finding = Finding(path=path, kind=kind, detail=detail)
-    if problem:
-        finding.line, finding.column, finding.excerpt = problem.line, problem.column, problem.excerpt
-    return finding

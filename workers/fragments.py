@@ -14,6 +14,9 @@ from typing import Any
 from django.template.loader import get_template
 
 from .queries import Counts, News, Row, Watches, WorkerPage
+from .queries.events import Activity
+from .queries.integrity import Integrity
+from .queries.processes import HostView
 from .remediation.queries import BatchView, Card, WorkerRepairs
 
 #: The parts of a worker's page, each pushed as one frame; `templates/workers/worker/<name>.html`.
@@ -46,6 +49,21 @@ def remediation(card: Card) -> list[str]:
 
 def batch(view: BatchView) -> str:
     return get_template("workers/remediation/summary.html").render({"batch": view, "oob": True})
+
+
+def activity(found: Activity, now: datetime) -> str:
+    """What the logs say of a worker."""
+    return get_template("workers/worker/activity_list.html").render({"activity": found, "now": now, "oob": True})
+
+
+def host_list(hosts: list[HostView], now: datetime) -> str:
+    """The processes of all hosts."""
+    return get_template("workers/processes/list.html").render({"hosts": hosts, "now": now, "oob": True})
+
+
+def integrity(found: Integrity) -> dict[str, str]:
+    """What is odd, as one view shows it, and how much of each kind there is."""
+    return _render(("integrity/kinds", "integrity/list"), {"found": found, "query": found.query})
 
 
 def events_waiting(number: int, query_string: str) -> str:

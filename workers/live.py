@@ -27,7 +27,10 @@ from . import door, fragments, queries
 from .models import Change, Remediation, Worker
 from .outbox import PATIENCE, Entry, Outbox, Replaced, open_outbox
 from .queries import SIZES, FleetQuery
-from .queries.events import EventQuery, waiting
+from .queries.events import EventQuery, activity_of, waiting
+from .queries.integrity import IntegrityQuery
+from .queries.integrity import integrity as read_integrity
+from .queries.processes import host_processes
 from .remediation.queries import batch_view, cards_of, worker_repairs
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,8 @@ COUNT_AT_MOST, COUNT_SHARE = 0.25, 0.1
 DOOR_CHECK = 60.0
 #: The least time between two counts of events that wait.
 EVENTS_AT_MOST = 0.5
+#: The least time between two looks at what is odd.
+FINDINGS_AT_MOST = 1.0
 #: Cards of remediations that one page may show.
 MOST_CARDS = 50
 #: Rows that are rendered before the others get their turn.
@@ -61,6 +66,8 @@ class View:
     remediations: frozenset[int] = frozenset()  # cards on the page
     batch: int | None = None  # an act on many
     audit: bool = False  # the list of remediations
+    processes: bool = False  # the processes of the hosts
+    integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
     events: EventQuery | None = None  # the stream of events
     newest: int = 0  # the newest event that was stored when the stream was rendered
     since: int | None = None  # the position of the outbox that it was rendered at
@@ -86,10 +93,13 @@ class View:
             return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
         if params.get("view") == "events":
             return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
+        if params.get("view") == "integrity":
+            return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
         if "batch" in params:
             return cls(batch=_integer(params["batch"]), since=since)
         if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
-            return cls(remediations=cards, audit=params.get("view") == "remediations", since=since)
+            shown = params.get("view")
+            return cls(remediations=cards, audit=shown == "remediations", processes=shown == "processes", since=since)
         shown = params.get("shown")
         keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
         return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
@@ -111,6 +121,7 @@ class Repair:
     workers: frozenset[int]
     batch: int | None
     new: bool
+    again: bool  # a preview of an act on many, in the place of one that had become wrong
     texts: tuple[str, ...]
 
 
@@ -194,6 +205,8 @@ class Hub:
         self._uncounted = False
         self._events_due = False
         self._next_events = 0.0
+        self._findings_due = False
+        self._next_findings = 0.0
 
     # Coming and going
 
@@ -212,6 +225,7 @@ class Hub:
             self._summarise([subscriber], await self._run(pulse, self._position()))
         self._uncounted = True
         self._events_due = self._events_due or view.events is not None
+        self._findings_due = self._findings_due or view.integrity is not None
 
     async def leave(self, subscriber: Subscriber) -> None:
         """Let a socket go; with the last one the tail stops."""
@@ -286,6 +300,9 @@ class Hub:
         if self._events_due and now >= self._next_events:
             self._events_due, self._next_events = False, now + EVENTS_AT_MOST
             await self._count_events()
+        if self._findings_due and now >= self._next_findings:
+            self._findings_due, self._next_findings = False, now + FINDINGS_AT_MOST
+            await self._show_findings()
         if now >= self._next_door:
             self._next_door = now + DOOR_CHECK
             await self._check_door()
@@ -300,8 +317,16 @@ class Hub:
                 repairs.add(entry.key)
             elif entry.kind == Change.Kind.EVENTS:
                 self._events_due = True
+            elif entry.kind == Change.Kind.FINDINGS:
+                self._findings_due = True
+            elif entry.kind == Change.Kind.PROCESSES and any(each.view.processes for each in self.subscribers):
+                async with self._turn:
+                    text = await self._run(host_list)
+                    self._summarise([each for each in self.subscribers if each.view.processes], {"processes": text})
             elif entry.kind == Change.Kind.POLLER:
                 self._next_pulse = min(self._next_pulse, self._last_pulse + PULSE_AT_MOST)
+        async with self._turn:
+            pass  # what somebody shows who is just being let in is known only then
         if (repairs or changed) and any(each.view.shows_repairs for each in self.subscribers):
             await self._publish_repairs(repairs, changed)
         if not changed:
@@ -328,7 +353,8 @@ class Hub:
                     if subscriber.view.shows(repair):
                         for message in messages:
                             subscriber.push(message)
-                    if subscriber.view.audit and repair.new and repair.pk in keys:
+                    listed = subscriber.view.audit or (repair.again and subscriber.view.batch == repair.batch)
+                    if listed and repair.new and repair.pk in keys:
                         subscriber.push(frame(fragments.news_of_remediations()))
 
     def _hand_out(self, texts: dict[int, str], parts: dict[int, list[str]]) -> None:
@@ -365,7 +391,14 @@ class Hub:
                         self._summarise([each], {**texts, "pill": pills[each.view.shown or ()]})
 
     async def _count_events(self) -> None:
-        """Say on each page of the stream how many events wait, counted once for all that show the same."""
+        """Say on each page of the stream how many events wait, and on each worker's page what the logs say of it."""
+        watched: dict[int, list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if subscriber.view.worker is not None:
+                watched[subscriber.view.worker].append(subscriber)
+        for key, several in watched.items():
+            async with self._turn:
+                self._summarise(several, await self._run(activity_text, key))
         pages: dict[tuple[EventQuery, int], list[Subscriber]] = defaultdict(list)
         for subscriber in self.subscribers:
             if subscriber.view.events is not None:
@@ -374,6 +407,17 @@ class Hub:
             async with self._turn:
                 text = await self._run(events_waiting, query, newest)
                 self._summarise([each for each in several if each.view.newest == newest], {"pill": text})
+
+    async def _show_findings(self) -> None:
+        """Show what is odd once for each view that somebody has open."""
+        views: dict[IntegrityQuery, list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if subscriber.view.integrity is not None:
+                views[subscriber.view.integrity].append(subscriber)
+        for query, several in views.items():
+            async with self._turn:
+                texts = await self._run(findings_of, query)
+                self._summarise([each for each in several if each.view.integrity == query], texts)
 
     async def _check_door(self) -> None:
         expired = await self._run(door.expired, [each.entry for each in self.subscribers])
@@ -495,12 +539,26 @@ def repaired(keys: set[int]) -> list[Repair]:
             texts.append(summaries[it.batch_id])
         about = frozenset(key for key in (it.worker_id, it.undoes and it.undoes.worker_id) if key)
         new = it.state in (it.State.PLANNING, it.State.PLANNED)
-        found.append(Repair(it.pk, about, it.batch_id, new, tuple(texts)))
+        again = it.batch_id is not None and it.instead_of_id is not None
+        found.append(Repair(it.pk, about, it.batch_id, new, again, tuple(texts)))
     return found
 
 
 def events_waiting(query: EventQuery, newest: int) -> str:
     return fragments.events_waiting(waiting(query, newest), query.with_changes().string)
+
+
+def activity_text(key: int) -> dict[str, str]:
+    worker = Worker.objects.filter(pk=key).first()
+    return {"activity": fragments.activity(activity_of(worker), timezone.now())} if worker else {}
+
+
+def findings_of(query: IntegrityQuery) -> dict[str, str]:
+    return fragments.integrity(read_integrity(query, timezone.now()))
+
+
+def host_list() -> str:
+    return fragments.host_list(host_processes(), timezone.now())
 
 
 def pulse(position: int) -> dict[str, str]:

@@ -26,10 +26,10 @@
       params.set("view", "fleet");
       params.set("shown", [...document.querySelectorAll("#list tr[data-run]")].map((row) => row.dataset.run).join(","));
     }
-    const stream = document.getElementById("stream");
-    if (stream) {
-      new URLSearchParams(stream.dataset.query).forEach((value, name) => params.set(name, value));
-      params.set("newest", stream.dataset.newest);
+    const shown = document.getElementById("stream") ?? document.getElementById("findings");
+    if (shown) {
+      new URLSearchParams(shown.dataset.query).forEach((value, name) => params.set(name, value));
+      if (shown.dataset.newest) params.set("newest", shown.dataset.newest);
     }
     const cards = [...document.querySelectorAll("[data-remediation]")].map((card) => card.dataset.remediation);
     if (cards.length) params.set("remediation", cards.join(","));
@@ -138,7 +138,8 @@
   // The list shows something else now: the server is told, over the same socket
   document.addEventListener("htmx:afterSettle", ({ detail }) => {
     const places = [detail.elt, detail.target].filter(Boolean);
-    const told = (place) => place.id === "list" || place.id === "stream" || place.id === "preview" || "remediation" in place.dataset;
+    const lists = ["list", "stream", "findings", "preview"];
+    const told = (place) => lists.includes(place.id) || "remediation" in place.dataset;
     if (!places.some(told)) return;
     if (socket?.readyState === WebSocket.OPEN) socket.send(view());
     markStale();

@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from .parser import load
+from .parser import holes, load
 from .records import Problem
 
 #: The keys that lead to a value, from the outermost object inwards.
 Path = tuple[str, ...]
+#: Blank values that are filled in one file.
+MOST_BLANKS = 500
 
 
 class EditError(Exception):
@@ -70,6 +72,28 @@ def remove_member(data: bytes, path: Path) -> Splice | None:
             return None
         found = _object(text, member.value_start)
     return _without(text, found, path[-1])
+
+
+def fill_blanks(data: bytes) -> list[Splice]:
+    """Give blank values (``"x": ,``) null, and take away a byte order mark, one change behind another.
+
+    Empty where there are none. EditError where the text is not UTF-8, or more values are missing than anybody reviews.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise EditError(f"Byte {error.start} is part of no UTF-8 character") from error
+    found = holes(text)
+    if len(found) > MOST_BLANKS:
+        raise EditError(f"{len(found):,} values are missing, which is no slip any more")
+    marked = bool(found) and text.startswith(_BYTE_ORDER_MARK)
+    splices = [_splice(text, 0, 1, "")] if marked else []
+    offset, at = 0, int(marked)  # of the text as it is by then, in bytes, and of the original, in characters
+    for hole in found:
+        offset += len(text[at : hole.start].encode())
+        splices.append(Splice(offset, text[hole.start : hole.end].encode(), _NULL))
+        offset, at = offset + len(_NULL), hole.end
+    return splices
 
 
 def edit(data: bytes, values: Mapping[Path, Any]) -> tuple[bytes, list[Splice]]:
@@ -129,6 +153,7 @@ def _whole_number(digits: str) -> float:
 
 _DECODER = json.JSONDecoder(parse_int=_whole_number)
 _SPACE = re.compile(r"[ \t\n\r]*")
+_BYTE_ORDER_MARK, _NULL = "\ufeff", b" null"
 
 
 def _text_of(data: bytes) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 SPECS = "coordination/worker-specs"
 ACTIVE = f"{SPECS}/active"
+QUARANTINE = f"{SPECS}/quarantine"
 PM_STATE = "coordination/pm-state.json"
 PM_HEARTBEAT = "coordination/pm-daemon-heartbeat.json"
 CHECKINS = "coordination/worker-checkins"
 EVENTS = "coordination/events"
 DASHBOARD_EVENTS = "coordination/dashboard-events.jsonl"
 AGENTS_WORKERS = "agents/workers"
+ZOMBIES = f"{AGENTS_WORKERS}/zombies"  # where the fleet's clean-up script puts directories away
 AGENTS_WORKER_LOGS = "agents/logs/workers"
 #: The JSON logs with a fixed name; those in ``coordination/events`` are found by their ending.
 FIXED_LOGS = (

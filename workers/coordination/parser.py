@@ -100,7 +100,7 @@ def _plausible(moment: datetime) -> datetime | None:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 _STRING_OR_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
-_HOLE = re.compile(r'"(?:[^"\\]|\\.)*"(?:\s*:(?=\s*[,}]))?', re.DOTALL)
+_HOLE = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\s*:([ \t]*)(?=\s*[,}]))?', re.DOTALL)
 _KEY_BEFORE = re.compile(r'"((?:[^"\\]|\\.){0,200})"\s*:\s*\Z', re.DOTALL)
 _REASONS = {
     "Expecting value": "a value is missing",
@@ -136,7 +136,7 @@ def _load_slowly(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         return _not_utf8(data, error.start)
     if text.startswith("\ufeff"):
-        return Problem("Not JSON: it begins with a byte order mark", 1, 1, _excerpt(text, 1))
+        return Problem("Not JSON: it begins with a byte order mark", 1, 1, line_around(text, 1))
     try:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=whole_number)
     except json.JSONDecodeError as error:
@@ -187,7 +187,7 @@ def _not_utf8(data: bytes, offset: int) -> Problem:
     column = offset - data.rfind(b"\n", 0, offset) if before.isascii() else len(before) - before.rfind("\n")
     text = data.decode(errors="replace")
     reason = f"Not UTF-8: byte 0x{data[offset]:02x} at offset {offset} is part of no character"
-    return Problem(reason, before.count("\n") + 1, column, _excerpt(text, len(before)))
+    return Problem(reason, before.count("\n") + 1, column, line_around(text, len(before)))
 
 
 def _not_json(text: str, message: str, at: int) -> Problem:
@@ -201,7 +201,7 @@ def _not_json(text: str, message: str, at: int) -> Problem:
     else:
         reason = reason_of(message)
     line_start = text.rfind("\n", 0, at) + 1
-    return Problem(f"Not JSON: {reason}", text.count("\n", 0, at) + 1, at - line_start + 1, _excerpt(text, at))
+    return Problem(f"Not JSON: {reason}", text.count("\n", 0, at) + 1, at - line_start + 1, line_around(text, at))
 
 
 def _no_value(text: str, at: int) -> tuple[str, int]:
@@ -216,7 +216,7 @@ def _no_value(text: str, at: int) -> tuple[str, int]:
     return f"value missing{name}", newline if newline >= 0 else at
 
 
-def _excerpt(text: str, at: int) -> str:
+def line_around(text: str, at: int) -> str:
     """Cut out the line around a place, at most 60 characters to each side, redacted."""
     begin = max(text.rfind("\n", 0, at) + 1, at - 60)
     newline = text.find("\n", at)
@@ -229,14 +229,30 @@ def _clip(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+class Hole(NamedTuple):
+    """A blank value: between two characters of a text stands nothing but blanks where a value should."""
+
+    key: str
+    start: int  # behind the colon
+    end: int
+
+
+def holes(text: str) -> list[Hole]:
+    """Find the blank values of a text (``"x": ,``), outside of strings."""
+    return [Hole(match[1], *match.span(2)) for match in _HOLE.finditer(text) if match[2] is not None]
+
+
 def _fill_holes(data: bytes) -> bytes | None:
-    """Read blank values (``"x": ,``) as null; None where there are none."""
+    """Read blank values as null; None where there are none. ``edits.fill_blanks`` does the same to a file."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    filled, holes = _HOLE.subn(lambda match: match[0] + " null" if match[0].endswith(":") else match[0], text)
-    return filled.encode() if holes and filled != text else None
+    pieces, at = [], 0
+    for hole in holes(text):
+        pieces += [text[at : hole.start], " null"]
+        at = hole.end
+    return "".join([*pieces, text[at:]]).encode() if pieces else None
 
 
 # --- looking values up ------------------------------------------------------------------------------------------------
@@ -413,6 +429,7 @@ _TYPE = _keys("worker_type")
 _STATUS = _keys("status")
 _TASK = _keys("task_id")
 _FINISHED = frozenset({"completed", "complete", "success"})
+NAME_IS_NOT_ID = "Its file name is not its id"
 _RUN_TOLERANCE = timedelta(minutes=1)  # a start this much before created_at still belongs to the run
 
 
@@ -507,7 +524,7 @@ def _worker_id(look: _Lookup, path: str) -> str:
     value = look.sections[""].get("worker_id")
     if type(value) is str and value and value != "null" and len(value) <= ID_LENGTH and not value.isspace():
         if value != name:
-            look.oddities.append("Its file name is not its id")
+            look.oddities.append(NAME_IS_NOT_ID)
         return value
     if type(value) is str and len(value) > ID_LENGTH:
         look.oddities.append(f"“worker_id” is longer than {ID_LENGTH} characters; its file name is taken as its id")

@@ -270,9 +270,11 @@ ACTIVITY_ROWS, ACTIVITY_LOOKED_AT = 30, 500
 
 def activity_of(worker: Worker, **narrowed: str) -> Activity:
     """Read the last events about one run: those of its id within its time."""
-    later = Worker.objects.filter(host=worker.host, worker_id=worker.worker_id, created_at__gt=worker.created_at)
-    until = later.order_by("created_at").values_list("created_at", flat=True).first() if worker.created_at else None
-    since = worker.created_at - RUN_TOLERANCE if worker.created_at else None
+    since = until = None
+    if worker.created_at:  # of an unreadable file often nobody knows
+        since = worker.created_at - RUN_TOLERANCE
+        later = Worker.objects.filter(host=worker.host, worker_id=worker.worker_id, created_at__gt=worker.created_at)
+        until = later.order_by("created_at").values_list("created_at", flat=True).first()
     worker_id = worker.worker_id
     about = Event.objects.filter(worker_id=worker_id, at__isnull=False)
     if since:

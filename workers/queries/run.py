@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import F, Q
 
+from workers.coordination.layout import SPECS
 from workers.coordination.parser import parse_time
 from workers.models import HealthChange, PollerGap, Worker, WorkerDocument
 
@@ -104,11 +105,16 @@ def worker_page(worker: Worker, runs: Iterable[Worker], position: int, now: date
 
 
 def run_by_name(name: str, host: str = "") -> Worker | None:
-    """The live run of an id, else its newest; ``ID@CREATED_AT`` is that very run: what the command line says."""
+    """The live run of an id, else its newest: what the command line says.
+
+    ``ID@CREATED_AT`` is that very run, and so is the path of its spec, relative to the home.
+    """
     runs = Worker.objects.filter(host=host) if host else Worker.objects.all()
     newest = runs.order_by("-live", F("created_at").desc(nulls_last=True), "-pk")
     if worker := newest.filter(worker_id=name).first():
         return worker
+    if name.startswith(f"{SPECS}/"):
+        return newest.filter(path=name).first()
     worker_id, _, created = name.rpartition("@")
     moment = parse_time(created) if worker_id else None
     return newest.filter(worker_id=worker_id, created_at=moment).first() if moment else None

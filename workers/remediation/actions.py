@@ -31,6 +31,7 @@ class Action:
     runs: bool = True
     undoable: bool = False
     may_recover: bool = False  # its task can be recovered in the same act
+    of_file: bool = False  # of an unreadable file as it is, wherever it lies; no process is touched
     event: str = ""  # what it appends to the dashboard's events
     done: str = ""  # what has happened when it is done
 
@@ -78,6 +79,30 @@ RECOVER_TASK = Action(
     live=False,
     done="recovered",
 )
+REPAIR_SPEC = Action(
+    name="repair-spec",
+    label="Repair spec",
+    hint="write null for missing values",
+    permission="repair_spec",
+    from_health=frozenset({Health.UNREADABLE}),
+    live=False,
+    undoable=True,
+    of_file=True,
+    event="worker_spec_repaired",
+    done="repaired",
+)
+QUARANTINE = Action(
+    name="quarantine",
+    label="Quarantine",
+    hint="set the file aside, unchanged",
+    permission="quarantine_spec",
+    from_health=frozenset({Health.UNREADABLE}),
+    live=False,
+    undoable=True,
+    of_file=True,
+    event="worker_spec_quarantined",
+    done="in quarantine",
+)
 ARCHIVE_FAILED = Action(
     name="archive-failed",
     label="Archive failed",
@@ -99,9 +124,14 @@ UNDO = Action(
     event="remediation_undone",
     done="undone",
 )
-ACTIONS = {action.name: action for action in (RESTART, CLEAN_UP, FORCE_FAIL, RECOVER_TASK, ARCHIVE_FAILED, UNDO)}
+ACTIONS = {
+    action.name: action
+    for action in (RESTART, CLEAN_UP, FORCE_FAIL, RECOVER_TASK, REPAIR_SPEC, QUARANTINE, ARCHIVE_FAILED, UNDO)
+}
 #: Those that stand beside a run, in the order of their buttons.
-OF_A_RUN = tuple(action for action in ACTIONS.values() if action.runs)
+OF_A_RUN = tuple(action for action in ACTIONS.values() if action.runs and not action.of_file)
+#: Those that stand beside it besides, while its file cannot be parsed.
+OF_A_FILE = tuple(action for action in ACTIONS.values() if action.of_file)
 #: Those that many runs can be selected for.
 IN_BULK = (RESTART, CLEAN_UP, FORCE_FAIL, RECOVER_TASK)
 
@@ -113,6 +143,8 @@ def objection(action: Action, run: Candidate) -> str:
         return ""
     if health is Health.UNREADABLE:
         return "Its file cannot be parsed, so it must be repaired first"
+    if action.of_file:
+        return "Its file can be parsed, so nothing has to be done about it"
     if action.live and not run.live:
         return "This run is over; only a live one can be acted on"
     if not action.live and run.live:

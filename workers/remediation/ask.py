@@ -77,11 +77,11 @@ class Selection:
     @property
     def guard(self) -> str:
         """Why the number has to be given: more than half of the running fleet is to go. "" where it has not."""
-        return guard(len(self.eligible), self.running)
+        return guard(self.action, len(self.eligible), self.running)
 
 
-def guard(many: int, running: int) -> str:
-    if many < 2 or 2 * many <= running:
+def guard(action: Action, many: int, running: int) -> str:
+    if many < 2 or 2 * many <= running or action.of_file:  # which stops nobody
         return ""
     return (
         f"This is {many} of {running} running workers. So many at once usually means that the poller cannot see the "
@@ -204,7 +204,7 @@ def confirm_many(batch: RemediationBatch, person: Person, *, expect: int | None,
     person.check(ACTIONS[batch.action])
     planned = list(batch.remediations.filter(state=State.PLANNED))
     many = len(planned) + batch.remediations.filter(state=State.PLANNING).count()  # not in instalments either
-    if (why := guard(many, batch.running)) and expect != many:
+    if (why := guard(ACTIONS[batch.action], many, batch.running)) and expect != many:
         raise Refusal(f"{why}. Give the number {many} to go on all the same")
     refused = []
     for remediation in planned:

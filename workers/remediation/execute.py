@@ -35,7 +35,7 @@ AT_ONCE = 4
 #: Steps after which the worker's spec says what it is to say, so that it can be judged again.
 SETTLED_BY = ("rewrite", "move")
 #: Steps after which the rest is done whatever fails of it: the files lie elsewhere, and that has to be said.
-MOVED_BY = ("move", "restore", "archive", "unarchive")
+MOVED_BY = ("move", "restore", "archive", "unarchive", "mend", "unmend", "quarantine", "bring-back")
 State = Remediation.State
 
 

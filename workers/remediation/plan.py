@@ -15,11 +15,22 @@ from typing import Any
 from workers.coordination.records import WorkerProcesses
 from workers.models import Remediation, Worker
 
-from .actions import ACTIONS, ARCHIVE_FAILED, CLEAN_UP, FORCE_FAIL, RECOVER_TASK, RESTART, UNDO
+from .actions import (
+    ACTIONS,
+    ARCHIVE_FAILED,
+    CLEAN_UP,
+    FORCE_FAIL,
+    QUARANTINE,
+    RECOVER_TASK,
+    REPAIR_SPEC,
+    RESTART,
+    UNDO,
+)
+from .damaged_file import DamagedFile, what_it_sets_off
 from .ground import Ground, Refusal, now
 from .lineage import count_retries
 from .spec_file import COMPLETED, ERROR, STARTED, STATUS, SpecFile, Values
-from .steps import archive, event, evidence, memory, spec, start, stop, task
+from .steps import archive, damaged, event, evidence, memory, spec, start, stop, task
 from .work import Step
 
 ZOMBIE_ERROR = "Zombie worker - no process found"
@@ -57,6 +68,7 @@ _NAMES = {
     "attempt": "Its start",
     "fields": "A field that is to be changed",
     "process": "Its process",
+    "bytes": "The file",
     "retries": "The number of its task's retries",
 }
 
@@ -177,6 +189,43 @@ def _archive_failed(remediation: Remediation, ground: Ground) -> Plan:
     return Plan([step, told], {"files": [name for name, *_ in step.data["files"]]})
 
 
+# -- files that cannot be parsed
+
+
+def _repair_spec(remediation: Remediation, ground: Ground) -> Plan:
+    worker = remediation.worker
+    assert worker is not None  # noqa: S101 - for the type checker; asked for with one
+    file = DamagedFile.of(worker, ground)
+    splices, content = file.filled()
+    told = event.plan(ground, REPAIR_SPEC.event, worker.worker_id, _message("Spec repaired", file, remediation))
+    steps = [damaged.plan_mend(file, splices), told]
+    return Plan(steps, _relies_on_bytes(worker, file), what_it_sets_off(content, file.path))
+
+
+def _quarantine(remediation: Remediation, ground: Ground) -> Plan:
+    worker = remediation.worker
+    assert worker is not None  # noqa: S101 - for the type checker; asked for with one
+    file = DamagedFile.of(worker, ground)
+    if file.quarantined:
+        raise Refusal(f"{file.path} lies in quarantine already")
+    target = file.place_in_quarantine(remediation, ground)
+    message = _message("Unreadable spec moved to quarantine", file, remediation)
+    told = event.plan(ground, QUARANTINE.event, worker.worker_id, message)
+    return Plan([damaged.plan_set_aside(file, target), told], _relies_on_bytes(worker, file))
+
+
+def _relies_on_bytes(worker: Worker, file: DamagedFile) -> dict[str, Any]:
+    return {"run": [worker.worker_id, worker.run_key], "path": file.path, "bytes": file.digest}
+
+
+def _message(deed: str, file: DamagedFile, remediation: Remediation) -> str:
+    reason = f": {remediation.reason}" if remediation.reason else ""
+    return f"{deed} ({file.path}) by {remediation.actor}{reason}"
+
+
+# -- back
+
+
 def _undo(remediation: Remediation, ground: Ground) -> Plan:
     undone = remediation.undoes
     assert undone is not None  # noqa: S101 - for the type checker; asked for with one
@@ -192,18 +241,23 @@ def _undo(remediation: Remediation, ground: Ground) -> Plan:
         steps.append(memory.plan_remember(data["forget"][0]["worker_id"], entry))
     if "archive" in data and data["archive"][0].get("moved"):
         steps.append(archive.plan_unarchive(data["archive"][0], ground))
+    if "mend" in data and data["mend"][1].state == "done":
+        steps.append(damaged.plan_unmend(data["mend"][0], _planned_diff(undone, "mend"), ground))
+    if "quarantine" in data and data["quarantine"][1].state == "done":
+        steps.append(damaged.plan_bring_back(data["quarantine"][0], ground))
     if not steps:
         raise Refusal("It has moved no file, so there is nothing to put back")
     worker_id = undone.worker.worker_id if undone.worker else ""
     message = f"{undone.action} #{undone.pk} undone by {remediation.actor}"
     steps.append(event.plan(ground, UNDO.event, worker_id, message))
-    warnings = ["It starts no process: what was stopped stays stopped"] if undone.worker else []
+    stopped = undone.worker and not ACTIONS[undone.action].of_file
+    warnings = ["It starts no process: what was stopped stays stopped"] if stopped else []
     return Plan(steps, {"run": [worker_id, undone.pk]}, warnings)
 
 
-def _planned_diff(undone: Remediation) -> list[list[str]]:
+def _planned_diff(undone: Remediation, kind: str = "move") -> list[list[str]]:
     steps = (undone.plan or {}).get("steps", [])
-    return next((step["shown"].get("diff", []) for step in steps if step["kind"] == "move"), [])
+    return next((step["shown"].get("diff", []) for step in steps if step["kind"] == kind), [])
 
 
 _PLANNERS = {
@@ -211,6 +265,8 @@ _PLANNERS = {
     CLEAN_UP.name: _clean_up,
     FORCE_FAIL.name: _force_fail,
     RECOVER_TASK.name: _recover,
+    REPAIR_SPEC.name: _repair_spec,
+    QUARANTINE.name: _quarantine,
     ARCHIVE_FAILED.name: _archive_failed,
     UNDO.name: _undo,
 }

@@ -14,13 +14,16 @@ from django.db.models import Prefetch, Q, QuerySet
 from workers.health import Health
 from workers.models import Remediation, RemediationBatch, RemediationStep, Worker
 from workers.queries import Watch, watches
+from workers.queries.integrity import damage_of, why_no_repair
 
-from .actions import ACTIONS, OF_A_RUN, Action, first_aid, objection
+from .actions import ACTIONS, OF_A_FILE, OF_A_RUN, QUARANTINE, REPAIR_SPEC, Action, first_aid, objection
 from .ask import guard
 from .lineage import lineage
 
 State = Remediation.State
 HISTORY_SHOWN = 20
+#: What has been done where an undo has something to put back.
+UNDOABLE_STEPS = ("move", "archive", "mend", "quarantine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class Card:
         worker, undone = self.remediation.worker, self.remediation.undoes
         if undone:
             words.append(str(undone.pk))
+        elif worker and self.action.of_file:
+            words.append(worker.path)  # its id may be another's too, and when it was created cannot be read
         elif worker:
             created = f"@{worker.created_at:%Y-%m-%dT%H:%M:%SZ}" if worker.created_at and not worker.live else ""
             words.append(f"{worker.worker_id}{created}")
@@ -119,7 +124,7 @@ class Card:
         """Whether an undo may be asked for: it has moved something, and nobody has undone it yet."""
         if not self.action.undoable or self.remediation.state not in (State.DONE, State.FAILED):
             return False
-        moved = any(step.kind in ("move", "archive") and step.state == "done" for step in self.remediation.steps.all())
+        moved = any(step.kind in UNDOABLE_STEPS and step.state == "done" for step in self.remediation.steps.all())
         return moved and self.undone_by is None
 
     @property
@@ -202,13 +207,21 @@ def worker_repairs(worker: Worker, now: datetime) -> WorkerRepairs:
     """Read what a worker's page shows of remediations."""
     about = Remediation.objects.filter(Q(worker=worker) | Q(undoes__worker=worker))
     history = tuple(cards(about.order_by("-pk")[:HISTORY_SHOWN], now))
-    usual = first_aid(Health(worker.health))
-    buttons = tuple(Button(action, objection(action, worker), action is usual) for action in OF_A_RUN)
     current = next((each for each in history if each.state in Remediation.COMMITTED), None)
     tasks = lineage(worker.task_id) if worker.task_id else []
     if worker.retry_of and worker.retry_of not in tasks:
         tasks.insert(0, worker.retry_of)
-    return WorkerRepairs(worker, buttons, history, current, tuple(tasks if len(tasks) > 1 else ()), now)
+    return WorkerRepairs(worker, _buttons(worker), history, current, tuple(tasks if len(tasks) > 1 else ()), now)
+
+
+def _buttons(worker: Worker) -> tuple[Button, ...]:
+    usual = first_aid(Health(worker.health))
+    of_file: list[Button] = []
+    if worker.health == Health.UNREADABLE:
+        damage = damage_of(worker)
+        usual = QUARANTINE if why_no_repair(REPAIR_SPEC, damage) else REPAIR_SPEC
+        of_file = [Button(action, why_no_repair(action, damage), action is usual) for action in OF_A_FILE]
+    return (*of_file, *(Button(action, objection(action, worker), action is usual) for action in OF_A_RUN))
 
 
 # -- many
@@ -237,7 +250,7 @@ class BatchView:
 
     @property
     def guard(self) -> str:
-        return guard(self.total - self.finished, self.batch.running)
+        return guard(self.action, self.total - self.finished, self.batch.running)
 
     @property
     def asks(self) -> bool:

@@ -34,13 +34,15 @@ DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
 class Command(BaseCommand):
     help = (
-        "Repair workers: restart, clean-up, force-fail, recover-task, archive-failed, undo. Exit code: 0 all done, "
-        "1 any failed, 3 any refused, 2 bad usage or unknown id."
+        "Repair workers: restart, clean-up, force-fail, recover-task, repair-spec, quarantine, archive-failed, undo. "
+        "Exit code: 0 all done, 1 any failed, 3 any refused, 2 bad usage or unknown id."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", metavar="ACTION", choices=list(ACTIONS), help=", ".join(ACTIONS))
-        parser.add_argument("ids", nargs="*", metavar="ID", help="worker ids (ID@CREATED_AT for an earlier run)")
+        parser.add_argument(
+            "ids", nargs="*", metavar="ID", help="worker ids; of an earlier run ID@CREATED_AT or its path"
+        )
         parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
         parser.add_argument("--all-zombies", action="store_true", help="instead of ids: every zombie of this host")
         parser.add_argument("--recover", action="store_true", help="with clean-up and force-fail: queue the task again")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from workers.remediation.work import Work
 
-from . import archive, event, evidence, memory, spec, start, stop, task
+from . import archive, damaged, event, evidence, memory, spec, start, stop, task
 
 #: kind -> what carries it out: returns what was done, in words; raises StepFailed. Can be begun again at any time.
 CARRY_OUT: dict[str, Callable[[Work], str]] = {
@@ -24,4 +24,8 @@ CARRY_OUT: dict[str, Callable[[Work], str]] = {
     "create-task": task.create,
     "archive": archive.archive,
     "unarchive": archive.unarchive,
+    "mend": damaged.mend,
+    "unmend": damaged.unmend,
+    "quarantine": damaged.set_aside,
+    "bring-back": damaged.bring_back,
 }
