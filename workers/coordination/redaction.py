@@ -66,9 +66,10 @@ def key_secrecy(name: str) -> Secrecy:
 
 # Each begins with a literal, which the regular expression engine finds fast; all look at lower-cased bytes.
 _TOKEN = re.compile(
-    rb"(?:(?:access|auth|refresh|session|api|bearer|id)[_-]?tokens|token)(?:[_-]?[0-9]+)?(?:[\"'\\:=\s]|[_-]?(?:value|hash|string|header|base|raw|encrypted))"
+    rb"token(?:[_-]?[0-9]+)?(?:[\"'\\:=\s]|[_-]?(?:value|hash|string|header|base|raw|encrypted))"
 ).search
-_PASSWORD = re.compile(rb"pass(?:[_-]?word|wd|phrase|[\"'\\:=])|pwd|jwt|xox[abeoprs]-|glpat-|hf_").search
+_TOKENS = re.compile(rb"(?:access|auth|refresh|session|api|bearer|id)[_-]?tokens").search
+_PASSWORD = re.compile(rb"pass(?:[_-]?word|wd|phrase|[\"'\\]{0,4}\s*[:=])").search
 _AUTHORIZATION = re.compile(rb"auth(?:oriz|[\"'\\:=])").search
 _KEY = re.compile(
     rb"key(?:(?<=api.key)|(?<=apikey)|(?<=private.key)|(?<=privatekey)|(?<=access.key)|(?<=accesskey)"
@@ -99,7 +100,13 @@ def may_hold_secret(data: bytes) -> bool:
     return bool(
         _TOKEN(low)
         or b"secret" in low
+        or (b"tokens" in low and _TOKENS(low))
         or _PASSWORD(low)
+        or b"pwd" in low
+        or b"jwt" in low
+        or b"glpat-" in low
+        or b"hf_" in low
+        or b"xox" in low
         or _AUTHORIZATION(low)
         or _KEY(low)
         or b"credential" in low
