@@ -17,7 +17,7 @@ import orjson
 from django.db import connection, models, transaction
 
 from .coordination.files import moment_of
-from .coordination.records import CheckIn, Damage, LogBatch, LogCursor, LogRecord, Problem, Process, Spec
+from .coordination.records import CheckIn, Damage, LogBatch, LogCursor, LogRecord, Problem, Process, ProcessSample, Spec
 from .health import PM_SILENT_AFTER, Health, Memory
 from .models import (
     Change,
@@ -205,14 +205,16 @@ def _quiet(run: Run, now: datetime) -> Row:
         *(_moment(memory.seen_alive_at), _moment(memory.progress_changed_at)),
         *((_moment(log.at), log.source) if log else (None, "")),
         *(_moment(memory.last_cpu_at), main.key.start_ticks if main else None, len(run.processes.tree)),
-        _json([_process(process) for process in run.processes.tree[:200]]),
+        _json([_process(process, sample) for process in run.processes.tree[:200]]),
         *((sample.cpu_percent, sample.rss_bytes, _moment(sample.at)) if sample else (None, None, None)),
         _moment(now),
     )
 
 
-def _process(process: Process) -> dict[str, object]:
-    return {
+def _process(process: Process, sample: ProcessSample | None = None) -> dict[str, object]:
+    cpu, rss = sample.parts.get(process.pid, (None, None)) if sample else (None, None)
+    used = {} if sample is None else {"cpu_percent": None if cpu is None else round(cpu, 1), "rss_bytes": rss}
+    return used | {
         "pid": process.pid,
         "ppid": process.ppid,
         "command": " ".join(process.argv)[:1000] or process.name,

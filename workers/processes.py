@@ -87,6 +87,7 @@ class Usage:
     at: datetime
     members: Members
     percent: float | None
+    parts: dict[int, tuple[float | None, int]]
 
 
 # -- one process
@@ -260,6 +261,14 @@ def describe(process: Process) -> dict[str, Any]:
     except (psutil.Error, OSError):
         pass  # it has ended meanwhile, or is another user's: what was read so far stays
     return found
+
+
+def _own_percent(before: Usage | None, key: ProcessKey, cpu: float, now: datetime) -> float | None:
+    """What one process of a tree used by itself since the sample before; None where it was not in that."""
+    old = before.members.get(key) if before else None
+    if before is None or old is None:
+        return None
+    return max(0.0, cpu - old[0]) / (now - before.at).total_seconds() * 100
 
 
 # -- all processes
@@ -522,11 +531,12 @@ class LivingProcesses:
         if before and before.key != main:
             before = None
         if before and now - before.at < SHORTEST_SAMPLE:
-            return ProcessSample(before.percent, rss, now)
+            return ProcessSample(before.percent, rss, now, before.parts)
         members = {key: (stat.cpu, stat.waited if self._all_its_own(key.pid) else None) for key, stat in stats.items()}
         percent = self._percent(before, members, now) if before else None
-        self._usage[main.pid] = Usage(main, now, members, percent)
-        return ProcessSample(percent, rss, now)
+        parts = {key.pid: (_own_percent(before, key, stat.cpu, now), stat.rss) for key, stat in stats.items()}
+        self._usage[main.pid] = Usage(main, now, members, percent, parts)
+        return ProcessSample(percent, rss, now, parts)
 
     def _percent(self, before: Usage, members: Members, now: datetime) -> float:
         own = total = 0.0

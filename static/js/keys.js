@@ -1,7 +1,8 @@
 // The keyboard: / search, j k move, Enter open, x select, p problems only, ? help. What has the focus is where one is.
 (() => {
   "use strict";
-  const links = () => [...document.querySelectorAll("#list th.id a")];
+  const LINKS = "#list th.id a, #stream summary, .audit th a, #findings [data-move]";
+  const links = () => [...document.querySelectorAll(LINKS)];
   const help = document.getElementById("help");
 
   function move(step) {
@@ -9,11 +10,11 @@
     const at = all.indexOf(document.activeElement);
     const next = all[at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + step))];
     next?.focus();
-    next?.closest("tr").scrollIntoView({ block: "nearest" });
+    (next?.closest("tr, li") ?? next)?.scrollIntoView({ block: "nearest" });
   }
 
   const KEYS = {
-    "/": () => document.getElementById("q")?.select() ?? document.getElementById("q")?.focus(),
+    "/": () => document.querySelector("#q, [data-search], main input[type=search]")?.select(),
     j: () => move(1),
     k: () => move(-1),
     x: () => document.activeElement.closest("tr")?.querySelector("input[name=run]")?.click(),

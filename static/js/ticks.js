@@ -55,5 +55,6 @@
   const pulse = document.getElementById("pulse");
   if (pulse) relay.setClock(pulse.dataset.now);
   relay.watch(document.body);
+  document.addEventListener("htmx:load", ({ target }) => relay.watch(target)); // what has come in since
   setInterval(() => { if (!document.hidden) seen.forEach(tick); }, 1000);
 })();

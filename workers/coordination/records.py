@@ -6,6 +6,7 @@ dict, except the redacted ``document`` that pages show. All times are aware and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -226,6 +227,7 @@ class ProcessSample:
     cpu_percent: float | None  # of one core; None at the first observation
     rss_bytes: int
     at: datetime
+    parts: Mapping[int, tuple[float | None, int]] = field(default_factory=dict)  # by pid: its own CPU and memory
 
 
 class LogRecord(NamedTuple):
