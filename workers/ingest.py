@@ -250,7 +250,7 @@ class Store:
         self.error = ""
         self.cursors: dict[str, LogCursor] = {}  # by path
         self.log_ids: dict[str, int] = {}
-        self.processes: list[dict[str, Any]] = []  # as written last
+        self.processes: list[dict[str, Any]] | None = None  # as written last
         self.documented: set[int] = set()  # workers that have a row of documents
 
     # -- start
@@ -287,7 +287,7 @@ class Store:
                 roster.restore(_restore(values), values["path"], bool(values["live"]))
         self.documented = set(WorkerDocument.objects.filter(worker__host=self.host).values_list("pk", flat=True))
         seen = HostProcesses.objects.filter(host=self.host).values_list("processes", flat=True).first()
-        self.processes = seen or []
+        self.processes = seen
         for log in LogFile.objects.filter(host=self.host):
             self.log_ids[log.path] = log.pk
             self.cursors[log.path] = LogCursor(
