@@ -12,30 +12,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from workers.coordination.records import PidFile, WorkerProcesses
 from workers.ownership import Claim, ProcessTable
 
+from .running import until
+
 HOST = "relay-1"
 CLAUDE = f"#!{sys.executable} -IS\nimport signal\nsignal.pause()\n"
 BUSY_CLAUDE = f"#!{sys.executable} -IS\nwhile True:\n    pass\n"
-
-Value = TypeVar("Value")
-
-
-def until(look: Callable[[], Value], seconds: float = 15.0) -> Value:
-    """Call ``look`` until what it returns is true, and return that."""
-    deadline = time.monotonic() + seconds
-    while not (value := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {value!r}"
-        time.sleep(0.02)
-    return value
 
 
 class Fleet:

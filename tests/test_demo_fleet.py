@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ import pytest
 
 from workers.demo.fleet import DemoError, write_fleet
 
+from .running import until
+
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2025, 12, 4, 22, 0, tzinfo=UTC)
 LOGS = (
@@ -27,14 +29,6 @@ LOGS = (
     "dashboard-events.jsonl",
     "events/zombie-cleanup-events.jsonl",
 )
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """Return the condition's first true value, or its last one after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return value
 
 
 def load(path: Path) -> dict[str, Any] | None:
@@ -83,7 +77,7 @@ def running_demo(home: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -
         finally:
             demo.kill()
             demo.wait()
-            assert eventually(lambda: not processes_of(home), 5)
+            assert until(lambda: not processes_of(home), 5)
 
 
 def run(home: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -119,7 +113,7 @@ def restart(home: Path, worker_id: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_at_least_24_workers_come_up_as_processes_with_a_wrapper(home: Path) -> None:
-    workers = eventually(lambda: found if len(found := claudes(home)) >= 24 else [])
+    workers = until(lambda: found if len(found := claudes(home)) >= 24 else [])
     assert len(workers) >= 24
     assert {worker.ppid() for worker in workers} <= {process.pid for process in processes_of(home)}
 
@@ -179,7 +173,7 @@ def test_silent_workers_live_but_have_logged_nothing_for_more_than_ten_and_fifte
 
 def test_there_is_something_pending_unreadable_and_of_unknown_status(home: Path) -> None:
     directory = home / "coordination/worker-specs/active"
-    assert eventually(lambda: [spec for spec in active(home).values() if spec["status"] == "pending"])
+    assert until(lambda: [spec for spec in active(home).values() if spec["status"] == "pending"])
     assert "stuck" in {spec["status"] for spec in active(home).values()}
     blanks = [path for path in directory.glob("[!.]*.json") if re.search(r'": ,', path.read_text())]
     assert blanks
@@ -194,11 +188,11 @@ def test_the_pm_daemon_takes_check_ins_and_writes_its_state(home: Path) -> None:
     def checked_in() -> bool:
         return any(entry["checkin_count"] > 0 for entry in state().get("monitored_workers", {}).values())
 
-    assert eventually(checked_in, 60)
+    assert until(checked_in, 60)
     daemon = psutil.Process(state()["pm_daemon"]["pid"])
     assert daemon.name() == "pm-daemon.sh"
     before = state()["pm_daemon"]["last_loop"]
-    assert eventually(lambda: state()["pm_daemon"]["last_loop"] != before)
+    assert until(lambda: state()["pm_daemon"]["last_loop"] != before)
 
 
 def test_workers_finish_and_new_ones_take_their_place(home: Path) -> None:
@@ -208,9 +202,9 @@ def test_workers_finish_and_new_ones_take_their_place(home: Path) -> None:
         done = [(path, load(path)) for path in (home / "coordination/worker-specs/completed").glob("[!.]*.json")]
         return [path for path, spec in done if spec and spec["execution"]["completed_at"] > began]
 
-    assert (paths := eventually(finished, 60))
+    assert (paths := until(finished, 60))
     assert paths[0].stem not in active(home)
-    assert eventually(lambda: len(claudes(home)) >= 24)
+    assert until(lambda: len(claudes(home)) >= 24)
 
 
 def test_a_worker_has_crashed_with_an_error_at_the_end_of_its_log(home: Path) -> None:
@@ -230,8 +224,8 @@ def test_something_is_cancelled_and_something_vanishes_within_a_minute(home: Pat
         assigned = {event["data"]["worker_id"] for event in told if "worker-daemon" in str(event["data"])}
         return assigned - {path.stem for path in root.rglob("*.json")}
 
-    assert eventually(lambda: cancelled() or list(root.glob("archive-*/*.json")), 60)
-    assert eventually(vanished, 60)
+    assert until(lambda: cancelled() or list(root.glob("archive-*/*.json")), 60)
+    assert until(vanished, 60)
 
 
 def test_start_worker_starts_a_lost_worker_again(home: Path) -> None:
@@ -242,8 +236,8 @@ def test_start_worker_starts_a_lost_worker_again(home: Path) -> None:
     assert spec["status"] == "running"
     assert spec["execution"]["started_at"]
     wrapper = psutil.Process(int((home / "agents/workers" / worker_id / "worker.pid").read_text()))
-    assert eventually(lambda: [child.cmdline()[0] for child in wrapper.children()] == ["claude"])
-    assert eventually(lambda: len((home / "agents/workers" / worker_id / "logs/stdout.log").read_text()) > 0)
+    assert until(lambda: [child.cmdline()[0] for child in wrapper.children()] == ["claude"])
+    assert until(lambda: len((home / "agents/workers" / worker_id / "logs/stdout.log").read_text()) > 0)
 
 
 def test_start_worker_leaves_a_running_worker_alone(home: Path) -> None:
@@ -260,7 +254,7 @@ def test_create_task_prints_an_id_and_a_worker_gets_the_task(home: Path) -> None
     assert re.fullmatch(r"task-\d+-[0-9a-f]{6}", task_id)
     queue = load(home / "coordination/task-queue.json") or {}
     assert task_id in [task["id"] for task in queue["tasks"]]
-    assert eventually(lambda: [spec for spec in active(home).values() if spec["task_id"] == task_id])
+    assert until(lambda: [spec for spec in active(home).values() if spec["task_id"] == task_id])
 
 
 def test_create_task_refuses_unknown_options(home: Path) -> None:
@@ -293,9 +287,9 @@ def test_every_process_ends_with_the_command_however_it_ends(tmp_path: Path, how
     home = tmp_path / "a fleet's home"
     with running_demo(home, "--workers", "8", "--events", "50") as demo:
         assert restart(home, lost_workers(home)[0]).returncode == 0  # which is no child of the demo
-        assert len(eventually(lambda: found if len(found := claudes(home)) >= 9 else [])) >= 9
+        assert len(until(lambda: found if len(found := claudes(home)) >= 9 else [])) >= 9
         demo.send_signal(how)
-        assert eventually(lambda: not processes_of(home), 2.5)
+        assert until(lambda: not processes_of(home), 2.5)
         assert demo.wait(5) == (0 if how != signal.SIGKILL else -signal.SIGKILL)
 
 
@@ -306,7 +300,7 @@ def test_it_ends_when_its_standard_input_does_if_asked_to(tmp_path: Path) -> Non
         assert demo.stdin is not None
         demo.stdin.close()
         assert demo.wait(5) == 0
-        assert eventually(lambda: not processes_of(home), 2.5)
+        assert until(lambda: not processes_of(home), 2.5)
 
 
 def test_a_demo_goes_on_in_its_own_directory_and_keeps_its_past(tmp_path: Path) -> None:

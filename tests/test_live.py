@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import sync_to_async
-from channels.testing import WebsocketCommunicator
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -27,6 +25,7 @@ from workers.outbox import Entry, Sequence
 
 from . import factories
 from .conftest import client_of, person
+from .sockets import Socket, opened
 
 pytestmark = pytest.mark.django_db(transaction=True)
 T = TypeVar("T")
@@ -36,58 +35,11 @@ async def db(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return await sync_to_async(work)(*args, **kwargs)
 
 
-class Browser:
-    """One socket, and the frames that came over it."""
-
-    def __init__(self, communicator: WebsocketCommunicator) -> None:
-        self.communicator = communicator
-        self.frames: list[str] = []
-
-    async def frame(self, pattern: str, seconds: float = 5.0) -> str:
-        """Wait for a frame in which the pattern is found; earlier ones are kept in ``frames``."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            try:  # not by the communicator, which ends the application when nothing comes
-                message = await asyncio.wait_for(self.communicator.output_queue.get(), left)
-            except TimeoutError:
-                break
-            text = str(message.get("text", message))
-            self.frames.append(text)
-            if re.search(pattern, text):
-                return text
-        raise AssertionError(f"no frame like {pattern!r} among {[text[:80] for text in self.frames]}")
-
-    async def quiet(self, pattern: str, seconds: float = 0.4) -> None:
-        """Nothing like the pattern comes for so long."""
-        with pytest.raises(AssertionError, match="no frame like"):
-            await self.frame(pattern, seconds)
-
-    async def closed(self, seconds: float = 5.0) -> int:
-        """Wait for the socket to be closed and return the code."""
-        deadline = time.monotonic() + seconds
-        while True:
-            message = await self.communicator.receive_output(deadline - time.monotonic())
-            if message["type"] == "websocket.close":
-                return int(message["code"])
-
-
 @asynccontextmanager
-async def connected(client: Client | None, query_string: str = "", **headers: str) -> AsyncIterator[Browser]:
-    """Open the socket as somebody."""
-    from relay_web.asgi import application
-
-    given = {"host": "localhost", **headers}
-    if client:
-        name = settings.SESSION_COOKIE_NAME
-        given["cookie"] = f"{name}={client.cookies[name].value}"
-    raw = [(key.encode(), value.encode()) for key, value in given.items()]
-    communicator = WebsocketCommunicator(application, f"/ws/live/{query_string}", headers=raw)
-    accepted, _ = await communicator.connect(timeout=10)
-    assert accepted, "a refused handshake reaches browsers as 1006, which they retry for ever"
-    try:
-        yield Browser(communicator)
-    finally:
-        await communicator.disconnect()
+async def connected(client: Client | None, query_string: str = "", **headers: str) -> AsyncIterator[Socket]:
+    """Open the socket of the fleet as somebody."""
+    async with opened(client, f"/ws/live/{query_string}", **headers) as communicator:
+        yield Socket(communicator)
 
 
 # The door
@@ -286,7 +238,7 @@ async def test_the_page_may_turn_to_something_else_on_the_same_socket(as_viewer:
     zombie, healthy = await db(factories.add, Health.ZOMBIE, 1), await db(factories.add, Health.HEALTHY, 2)
     async with connected(as_viewer, "?health=zombie") as browser:
         await browser.frame('id="pill"')
-        await browser.communicator.send_to(f"health=healthy&shown={healthy.pk}&since=0")
+        await browser.say(f"health=healthy&shown={healthy.pk}&since=0")
         await browser.frame(f'id="run-{healthy.pk}"')
         await db(factories.change, zombie, progress_pct=88)
         await db(factories.change, healthy, progress_pct=89)

@@ -80,7 +80,7 @@ async def test_it_closes_when_somebody_loses_the_role(
     monkeypatch.setattr(follow, "DOOR_CHECK", 0.2)
     async with following(as_viewer, **of(worker)) as reader:
         write(log, "one\n")
-        await reader.until("one")
+        await reader.frame("one")
         await db(viewer.groups.clear)
         assert await reader.closed() == 4401
 
@@ -106,7 +106,7 @@ async def test_a_run_that_is_not_there_is_said(as_viewer: Client, worker: Worker
 async def test_what_is_appended_arrives_escaped_and_redacted(as_viewer: Client, worker: Worker, log: Path) -> None:
     async with following(as_viewer, **of(worker)) as reader:
         write(log, "<script>alert(1)</script>\npassword=hunter2\n\x1b[31mERROR: red\x1b[0m\n")
-        frame = await reader.until("red")
+        frame = await reader.frame("red")
         assert "<script>" not in frame
         assert "hunter2" not in frame
         assert '<div class="l error"' in frame
@@ -117,34 +117,34 @@ async def test_what_is_appended_arrives_escaped_and_redacted(as_viewer: Client, 
 async def test_who_comes_back_gets_what_was_written_meanwhile(as_viewer: Client, worker: Worker, log: Path) -> None:
     async with following(as_viewer, **of(worker)) as reader:
         write(log, "one\n")
-        frame = await reader.until("one")
+        frame = await reader.frame("one")
     end, identity = frame.split('data-end="')[1].split('"')[0], frame.split('data-identity="')[1].split('"')[0]
     write(log, "two\n")
     async with following(as_viewer, **of(worker, identity=identity, **{"from": end})) as reader:
-        await reader.until("two")
+        await reader.frame("two")
         assert reader.lines == ["two"]
 
 
 async def test_rotation_is_said_and_followed(as_viewer: Client, worker: Worker, log: Path) -> None:
     async with following(as_viewer, **of(worker)) as reader:
         write(log, "one\n")
-        await reader.until("one")
+        await reader.frame("one")
         rotate(log)
-        await reader.until("two")
+        await reader.frame("two")
         assert reader.lines == ["one", "The log was rotated: here begins the new file.", "two"]
 
 
 async def test_a_pause_holds_lines_back_and_says_how_much_waits(as_viewer: Client, worker: Worker, log: Path) -> None:
     async with following(as_viewer, **of(worker)) as reader:
         write(log, "one\n")
-        await reader.until("one")
+        await reader.frame("one")
         await reader.say("pause")
-        await reader.until("0 bytes waiting")
+        await reader.frame("0 bytes waiting")
         write(log, "two\n")
-        await reader.until("4 bytes waiting")
+        await reader.frame("4 bytes waiting")
         assert reader.lines == ["one"]
         await reader.say("go")
-        await reader.until("two")
+        await reader.frame("two")
 
 
 async def test_a_reader_that_draws_nothing_is_sent_two_frames_and_then_told_what_it_missed(
@@ -153,16 +153,16 @@ async def test_a_reader_that_draws_nothing_is_sent_two_frames_and_then_told_what
     async with following(as_viewer, **of(worker)) as reader:
         reader.draws = False
         write(log, "a\n")
-        await reader.until(">a<")
+        await reader.frame(">a<")
         write(log, "b\n")
-        await reader.until(">b<")
+        await reader.frame(">b<")
         write(log, "".join(f"line {number:08}\n" for number in range(100_000)) + "the end\n")
         await reader.quiet()
         reader.draws = True
         await reader.say("drawn")
         await reader.say("drawn")
-        await reader.until("left out here")
-        await reader.until("the end")
+        await reader.frame("left out here")
+        await reader.frame("the end")
         assert len(reader.lines) < 20_000
 
 
@@ -171,7 +171,7 @@ async def test_frames_come_at_most_ten_a_second_however_fast_the_log_grows(
 ) -> None:
     async with following(as_viewer, **of(worker)) as reader:
         write(log, "start\n")
-        await reader.until("start")
+        await reader.frame("start")
         reader.frames.clear()
 
         async def grow() -> None:
@@ -182,7 +182,7 @@ async def test_frames_come_at_most_ten_a_second_however_fast_the_log_grows(
 
         growing = asyncio.create_task(grow())
         began = asyncio.get_running_loop().time()
-        await reader.until("the end", 20)
+        await reader.frame("the end", 20)
         elapsed = asyncio.get_running_loop().time() - began
         await growing
         assert len(reader.lines) == 5_001
@@ -195,7 +195,7 @@ async def test_the_file_is_let_go_when_the_browser_leaves(as_viewer: Client, wor
 
     async with following(as_viewer, **of(worker)) as reader:
         write(log, "one\n")
-        await reader.until("one")
+        await reader.frame("one")
         assert open_now() == 1
     for _ in range(100):
         if not open_now():
@@ -224,11 +224,11 @@ async def test_a_log_of_another_host_is_followed_through_its_poller(as_viewer: C
     log = home.path / "agents/workers/w-1/logs/stdout.log"
     async with following(as_viewer, **of(far, **{"from": log.stat().st_size})) as reader:
         write(log, "one\n")
-        await reader.until("one")
+        await reader.frame("one")
         write(log, "two\n")
-        await reader.until("two")
+        await reader.frame("two")
         log.write_text("anew\n")
-        await reader.until("anew")
+        await reader.frame("anew")
         assert reader.lines[-4:] == ["one", "two", "The file was cut short: here it begins anew.", "anew"]
 
 

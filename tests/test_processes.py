@@ -21,7 +21,8 @@ from workers.coordination.records import ProcessKey
 from workers.ownership import ProcessTable
 from workers.processes import _portable_stat, _stat
 
-from .launchers import BUSY_CLAUDE, HOST, Fleet, pids, until
+from .launchers import BUSY_CLAUDE, HOST, Fleet, pids
+from .running import until
 
 ID = "worker-001"
 ROOT = os.geteuid() == 0

@@ -24,9 +24,9 @@ from workers.remediation.actions import ACTIONS, objection
 from workers.remediation.steps import CARRY_OUT, start
 from workers.remediation.work import Work
 
-from .launchers import Fleet, until
+from .launchers import Fleet
 from .repairs import ACTIVE, COMMANDS, FAILED, PATIENCE, START, Workshop, ago, detail, in_home, snapshot, steps
-from .running import children, lives
+from .running import children, lives, until
 
 NOW = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 ODD = (

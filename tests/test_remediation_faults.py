@@ -25,9 +25,8 @@ from workers.remediation.ground import Refusal, Stopped
 from workers.remediation.steps import command
 
 from .conftest import Home, replace_file
-from .launchers import until
 from .repairs import ACTIVE, COMMANDS, FAILED, PATIENCE, Workshop, detail, in_home, snapshot, steps
-from .running import ROOT, Place
+from .running import ROOT, Place, until
 
 #: A clean-up alone is the beginning of one with recovery, and the two that file a spec are undone by the same steps.
 KILLED_IN = ("restart", "clean-up --recover", "force-fail", "recover-task", "archive-failed")

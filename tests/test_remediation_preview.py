@@ -23,9 +23,8 @@ from workers.remediation.ground import Refusal
 from workers.remediation.steps import stop
 
 from .conftest import person, replace_file
-from .launchers import until
 from .repairs import ACTIVE, FAILED, Workshop, ago, detail, snapshot, steps
-from .running import children, lives
+from .running import children, lives, until
 
 
 def rewrite(path: Path, **values: Any) -> None:

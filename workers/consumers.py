@@ -17,18 +17,8 @@ from .live import Subscriber, View, hub
 logger = logging.getLogger(__name__)
 
 
-class LiveConsumer(AsyncWebsocketConsumer):
+class Consumer(AsyncWebsocketConsumer):
     """One browser. A refusal is accepted first: a refused handshake is 1006 to browsers, which they retry for ever."""
-
-    subscriber: Subscriber | None = None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve the socket; leave the hub however it ends, also when the server is stopped."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            if self.subscriber:
-                await hub().leave(self.subscriber)
 
     async def connect(self) -> None:
         await self.accept()
@@ -39,6 +29,29 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if isinstance(entry, int):
             await self.close(code=entry)
             return
+        await self.enter(entry)
+
+    async def enter(self, entry: door.Pass) -> None:
+        """Serve somebody who may see the fleet."""
+        raise NotImplementedError
+
+    async def leave(self) -> None:
+        """Let go of whatever was taken. It is called however the socket ends, also when the server is stopped."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self.leave()
+
+
+class LiveConsumer(Consumer):
+    """One browser that sees the fleet live."""
+
+    subscriber: Subscriber | None = None
+
+    async def enter(self, entry: door.Pass) -> None:
         self.subscriber = Subscriber(send=self.base_send, close=self.close, entry=entry)
         await hub().join(self.subscriber, View.parse(self.scope["query_string"].decode("latin1")))
 
@@ -47,37 +60,19 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if self.subscriber and text_data and len(text_data) < 10_000:
             await hub().join(self.subscriber, View.parse(text_data))
 
-    async def disconnect(self, code: int) -> None:
+    async def leave(self) -> None:
         if self.subscriber:
             await hub().leave(self.subscriber)
 
 
-class LogConsumer(AsyncWebsocketConsumer):
+class LogConsumer(Consumer):
     """One browser that follows a log. Who may see the fleet may see its logs."""
 
     NO_SUCH_LOG = 4404
     session: Session | None = None
     task: asyncio.Task[None] | None = None
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve the socket; let the log go however it ends."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            if self.task:
-                self.task.cancel()
-            if self.session:
-                self.session.close()
-
-    async def connect(self) -> None:
-        await self.accept()
-        if not door.same_origin(self.scope["headers"]):
-            await self.close(code=door.FORBIDDEN)
-            return
-        entry = await database_sync_to_async(door.show_pass)(self.scope)
-        if isinstance(entry, int):
-            await self.close(code=entry)
-            return
+    async def enter(self, entry: door.Pass) -> None:
         follower = await database_sync_to_async(_follower)(QueryDict(self.scope["query_string"].decode("latin1")))
         if follower is None:
             await self.close(code=self.NO_SUCH_LOG)
@@ -92,6 +87,12 @@ class LogConsumer(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.session and text_data:
             self.session.hear(text_data[:20])
+
+    async def leave(self) -> None:
+        if self.task:
+            self.task.cancel()
+        if self.session:
+            self.session.close()
 
     async def _send_text(self, text: str) -> None:
         await self.send(text_data=text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import PurePosixPath
 
-from workers.coordination import edits, writer
+from workers.coordination import edits
 from workers.coordination.files import megabytes
 from workers.coordination.layout import ACTIVE, QUARANTINE
 from workers.coordination.parser import Hole, holes, line_around, parse_spec
@@ -17,7 +17,7 @@ from workers.coordination.redaction import storable
 from workers.models import Remediation, Worker
 
 from .ground import Ground, Refusal
-from .spec_file import fingerprint, is_run
+from .spec_file import fingerprint, is_run, read_file
 
 LONGEST_NAME = 255  # bytes
 
@@ -33,12 +33,7 @@ class DamagedFile:
     @classmethod
     def of(cls, worker: Worker, ground: Ground) -> DamagedFile:
         """Read it from where it was last seen. Raises Refusal where it is gone, whole by now, or another run's."""
-        try:
-            data = writer.read(ground.layout, worker.path)
-        except writer.WriteError as error:
-            raise Refusal(str(error)) from None
-        if data is None:
-            raise Refusal(f"{worker.path} is gone: it has been moved or removed")
+        data = read_file(worker, ground)
         if len(data) > LARGEST_SPEC:
             what = f"{megabytes(len(data))} long: files of more than {megabytes(LARGEST_SPEC)} are not read"
             return cls(worker.path, data, Problem(what))

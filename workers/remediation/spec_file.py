@@ -24,6 +24,17 @@ ERROR, COMPLETED = ("error",), ("execution", "completed_at")
 Values = Mapping[edits.Path, Any]
 
 
+def read_file(worker: Worker, ground: Ground) -> bytes:
+    """Return the bytes of a run's file, where it was last seen. Raises Refusal where it is gone or cannot be read."""
+    try:
+        data = writer.read(ground.layout, worker.path)
+    except writer.WriteError as error:
+        raise Refusal(str(error)) from None
+    if data is None:
+        raise Refusal(f"{worker.path} is gone: it has been moved or removed")
+    return data
+
+
 @dataclass(frozen=True)
 class SpecFile:
     """The bytes of one spec and what they say."""
@@ -35,12 +46,7 @@ class SpecFile:
     @classmethod
     def of(cls, worker: Worker, ground: Ground) -> SpecFile:
         """Read it from where it was last seen. Raises Refusal where it is not there or belongs to another run."""
-        try:
-            data = writer.read(ground.layout, worker.path)
-        except writer.WriteError as error:
-            raise Refusal(str(error)) from None
-        if data is None:
-            raise Refusal(f"{worker.path} is gone: it has been moved or removed")
+        data = read_file(worker, ground)
         content = parse_spec(data, worker.path)
         if isinstance(content, Problem):
             raise Refusal(f"{worker.path} cannot be parsed ({content.reason}); it must be repaired first")
