@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -289,7 +290,7 @@ def test_a_daemon_that_rewrites_its_state_ten_times_a_second_loses_nothing(works
     assert "pm_daemon" in state
 
 
-def test_an_entry_that_the_daemon_puts_back_once_is_taken_out_again(workshop: Workshop) -> None:
+def test_an_entry_that_the_daemon_puts_back_is_taken_out_again(workshop: Workshop) -> None:
     workshop.zombie()
     workshop.home.pm(w_1=ENTRY)
     put_back: list[int] = []
@@ -303,7 +304,8 @@ def test_an_entry_that_the_daemon_puts_back_once_is_taken_out_again(workshop: Wo
         done = workshop.repair("clean-up")
     assert put_back
     assert done.state == "done"
-    assert "put it back once" in detail(done, "forget")
+    # Twice where the daemon had also read the file before the entry was taken out and wrote it afterwards
+    assert re.search("had put it back (once|2 times)", detail(done, "forget"))
     assert "w-1" not in workshop.read(PM_STATE)["monitored_workers"]
 
 
