@@ -1,0 +1,31 @@
+"""What is remembered.
+
+Every column has one writer: observed state is written by the poller of the row's host (``ingest``), limits by people.
+``Change`` is the outbox that pages are pushed from, ``HealthChange`` the history that is kept.
+"""
+
+from .event import Event, EventCount, LogFile, LogRelay
+from .finding import Finding
+from .outbox import Change
+from .poller import HostProcesses, Limit, Poller, PollerGap
+from .remediation import Remediation, RemediationBatch, RemediationStep
+from .worker import HealthChange, Worker, WorkerDocument
+
+__all__ = [
+    "Change",
+    "Event",
+    "EventCount",
+    "Finding",
+    "HealthChange",
+    "HostProcesses",
+    "Limit",
+    "LogFile",
+    "LogRelay",
+    "Poller",
+    "PollerGap",
+    "Remediation",
+    "RemediationBatch",
+    "RemediationStep",
+    "Worker",
+    "WorkerDocument",
+]
