@@ -36,11 +36,12 @@ from .crosscheck import CrossCheck
 from .finding_kinds import Kind
 from .finding_store import FindingStore
 from .health import CLOCK_TOLERANCE, PM_SILENT_AFTER, Health, Limits, effective_limits, judge
-from .ingest import RUNS_PER_TRANSACTION, Store, chunks
+from .ingest import RUNS_PER_TRANSACTION, Store
 from .integrity import Found, Sight, ahead_of, in_quarantine, of_problem, of_spec, pm_ahead_of
 from .ownership import Claim, ProcessTable, make_claim
 from .processes import boot_id
 from .runs import Roster, Run, RunKey
+from .sql import chunks
 
 SAMPLE_EVERY = timedelta(seconds=10)
 PRUNE_EVERY = timedelta(minutes=5)

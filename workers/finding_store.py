@@ -12,10 +12,10 @@ from django.db.models import Q
 
 from .coordination.layout import AGENTS_WORKERS
 from .finding_kinds import Kind
-from .ingest import announce, chunks, insert, reserve_ids, update
 from .integrity import ACROSS, Found
 from .models import Change, Finding, Remediation
 from .remediation.actions import CLEAN_UP, FORCE_FAIL
+from .sql import announce, chunks, insert, reserve_ids, update
 
 #: What may change of a finding while it stays the same one.
 SHOWN = ("line", "column", "excerpt", "worker_id", "blank_only")

@@ -1,24 +1,16 @@
-"""Records and verdicts become rows, in one transaction a cycle.
-
-Rows are written by plain SQL in bulk: at a cold start, tens of thousands of model instances would cost more than all
-the reading. The poller of a host is the only writer of that host's observed rows, so nothing here has to be merged.
-"""
+"""Records and verdicts become rows, in one transaction a cycle."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import cache
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 from django.db import connection, models, transaction
 
-from .coordination.files import moment_of
-from .coordination.records import CheckIn, Damage, LogBatch, LogCursor, LogRecord, Problem, Process, ProcessSample, Spec
-from .health import PM_SILENT_AFTER, Health, Memory
+from .coordination.records import Damage, LogBatch, LogCursor, LogRecord
 from .models import (
     Change,
     Event,
@@ -35,209 +27,29 @@ from .models import (
     WorkerDocument,
 )
 from .ownership import Sighting
-from .runs import Roster, Run, RunKey, directory_of
+from .rows import (
+    KEY_FIELDS,
+    QUIET_FIELDS,
+    SHOWN_FIELDS,
+    changes_of,
+    health_change,
+    process_value,
+    quiet_values,
+    restore,
+    shown_values,
+)
+from .runs import Roster, Run
+from .sql import announce, as_json, chunks, columns_of, insert, moment, reserve_ids, update
 
-T = TypeVar("T")
-Row = tuple[Any, ...]
 PROCESSES_KEPT = 1_000
 CHANGES_OF_SPEC = 30
 CHANGES_KEPT = timedelta(hours=1)
 #: A chunk of rows holds the write lock for well under 200 ms.
 RUNS_PER_TRANSACTION = 1_500
 
-KEY_FIELDS = ("id", "host", "worker_id", "run_key", "first_seen_at")
-#: A change of one of these is shown in the pages, so it goes to the outbox.
-SHOWN_FIELDS = (
-    *("created_at", "path", "directory", "live", "worker_type", "task_id", "master", "status", "priority"),
-    *("description", "retry_of", "started_at", "ended_at", "time_limit_minutes", "time_limit_source", "token_budget"),
-    *("tokens_used", "error", "problem_line", "problem_column", "problem_excerpt", "attempt", "attempt_began"),
-    *("process_gone_at", "last_checkin_at", "last_checkin_source", "progress_pct", "pid", "pid_found_by"),
-    *("pm_health", "pm_disagrees", "health", "severity", "health_since", "reasons", "remedy", "overdue"),
-    *("not_checking_in", "stuck"),
-)
-#: These move all the time; pages ask for what they show of them.
-QUIET_FIELDS = (
-    *("file_mtime", "seen_alive_at", "progress_changed_at", "last_log_at", "last_log_path", "last_cpu_at"),
-    *("pid_start_ticks", "process_count", "processes", "cpu_percent", "rss_bytes", "sampled_at", "as_of"),
-)
-
 
 class ForeignHomeError(Exception):
     """The host already stands for another home in this database."""
-
-
-# -- plain SQL -------------------------------------------------------------------------------------------------------
-
-
-def _moment(value: datetime | None) -> Any:
-    """A time as the database takes it without going through a model field."""
-    if value is None or not _sqlite():
-        return value
-    return value.isoformat(" ")[:-6]  # all times are in UTC, so what is cut off is +00:00
-
-
-@cache
-def _sqlite() -> bool:
-    """Whether times go in as text. Asked for every value, so the connection is only asked once."""
-    return connection.vendor == "sqlite"
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_UTC_Z).decode()
-
-
-def _columns(model: type[models.Model], names: Iterable[str]) -> list[str]:
-    columns = {field.name: field.column for field in model._meta.concrete_fields}
-    return [connection.ops.quote_name(columns[name] or name) for name in names]
-
-
-def insert(model: type[models.Model], names: Sequence[str], rows: Iterable[Row]) -> None:
-    """Insert rows of adapted values in the order of the named fields."""
-    if not (rows := list(rows)):
-        return
-    columns = _columns(model, names)
-    places = ", ".join(["%s"] * len(columns))
-    sql = f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.executemany(sql, rows)
-
-
-def update(model: type[models.Model], names: Sequence[str], rows: Iterable[Row]) -> None:
-    """Update rows by primary key, which is the last value of each row."""
-    if not (rows := list(rows)):
-        return
-    columns = ", ".join(f"{column} = %s" for column in _columns(model, names))
-    (key,) = _columns(model, [model._meta.pk.name])
-    sql = f"UPDATE {model._meta.db_table} SET {columns} WHERE {key} = %s"  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.executemany(sql, rows)
-
-
-def reserve_ids(model: type[models.Model], count: int) -> list[int]:
-    """Reserve primary keys, so that rows which refer to one another can be inserted in bulk."""
-    if not count:
-        return []
-    table = model._meta.db_table
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
-            first = (row[0] if (row := cursor.fetchone()) else 0) + 1
-            return list(range(first, first + count))
-        cursor.execute("SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)", [table, count])
-        return [row[0] for row in cursor.fetchall()]
-
-
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in lists of at most the given size."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def announce(kind: Change.Kind, keys: Sequence[int], now: datetime) -> None:
-    """Put rows into the outbox, in the transaction that makes them true; on PostgreSQL wake the tails as well."""
-    if not keys:
-        return
-    insert(Change, ("kind", "key", "at"), [(kind.value, key, _moment(now)) for key in keys])
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("NOTIFY relay_change")
-
-
-# -- rows ------------------------------------------------------------------------------------------------------------
-
-
-def _shown(run: Run, pm_last_loop: datetime | None, now: datetime) -> Row:
-    """The values of SHOWN_FIELDS."""
-    verdict, seen, memory = run.verdict, run.file, run.memory
-    assert verdict is not None  # noqa: S101 - for the type checker; only judged runs are stored
-    judged = (
-        *(verdict.health.value, verdict.health.severity, _moment(run.health_since)),
-        *(_json([reason.as_json() for reason in verdict.reasons]), verdict.remedy),
-        *(verdict.overdue, verdict.not_checking_in, verdict.stuck),
-    )
-    if seen is None and run.stored:  # its file is gone; what it said stays
-        return tuple(
-            False if name == "live" else value
-            for name, value in zip(SHOWN_FIELDS, (*run.stored[: -len(judged)], *judged), strict=True)
-        )
-    spec = run.spec or Spec(worker_id=run.key.worker_id, created_at=None)
-    problem = seen.content if seen and isinstance(seen.content, Problem) else None
-    path = seen.path if seen else _last(run, "path", "")
-    main = run.processes.main
-    checkin = verdict.last_checkin
-    if checkin is None and not verdict.health.running:  # while it runs, only those of this attempt count
-        checkin = max(run.checkins(), key=lambda sign: sign.at, default=None)
-    pm_silent = pm_last_loop is None or now - pm_last_loop > PM_SILENT_AFTER
-    return (
-        *(_moment(spec.created_at), path, directory_of(path)[:1000], bool(seen) and run.live),
-        *(spec.worker_type[:100], spec.task_id[:255], spec.master[:100], spec.status[:100], spec.priority[:50]),
-        *(spec.description, spec.retry_of[:255], _moment(spec.started_at), _moment(spec.ended_at)),
-        *(spec.time_limit_minutes, spec.time_limit_source[:100], spec.token_budget, spec.tokens_used, spec.error),
-        *((problem.line, problem.column, problem.excerpt) if problem else (None, None, "")),
-        *(memory.attempt, _moment(memory.attempt_began), _moment(memory.process_gone_at)),
-        *((_moment(checkin.at), checkin.source) if checkin else (None, "")),
-        *(memory.progress_pct, main.pid if main else memory.pid, run.processes.found_by[:100]),
-        *(_pm_health(run, pm_silent), verdict.pm_disagrees),
-        *judged,
-    )
-
-
-def _last(run: Run, name: str, default: Any) -> Any:
-    """A value as last stored, for a run whose file is gone."""
-    return run.stored[SHOWN_FIELDS.index(name)] if run.stored else default
-
-
-def _pm_health(run: Run, silent: bool) -> str:
-    """What the PM daemon says: nothing where it does not know this run, and unknown where it has been silent."""
-    if run.pm is None:
-        return ""
-    return "unknown" if silent else run.pm.health_state[:50]
-
-
-def _quiet(run: Run, now: datetime) -> Row:
-    """The values of QUIET_FIELDS."""
-    seen, memory, sample = run.file, run.memory, run.sample
-    log = run.traces.log if run.traces else None
-    main = run.processes.main
-    return (
-        _moment(moment_of(seen.stamp)) if seen else None,
-        *(_moment(memory.seen_alive_at), _moment(memory.progress_changed_at)),
-        *((_moment(log.at), log.source) if log else (None, "")),
-        *(_moment(memory.last_cpu_at), main.key.start_ticks if main else None, len(run.processes.tree)),
-        _json([_process(process, sample) for process in run.processes.tree[:200]]),
-        *((sample.cpu_percent, sample.rss_bytes, _moment(sample.at)) if sample else (None, None, None)),
-        _moment(now),
-    )
-
-
-def _process(process: Process, sample: ProcessSample | None = None) -> dict[str, object]:
-    cpu, rss = sample.parts.get(process.pid, (None, None)) if sample else (None, None)
-    used = {} if sample is None else {"cpu_percent": None if cpu is None else round(cpu, 1), "rss_bytes": rss}
-    return used | {
-        "pid": process.pid,
-        "ppid": process.ppid,
-        "command": " ".join(process.argv)[:1000] or process.name,
-        "cwd": process.cwd,
-        "user": process.user,
-        "ours": process.ours,
-        "started_at": process.started_at.isoformat(),
-    }
-
-
-def changes_of(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """Yield the fields in which two versions of a spec differ. Heartbeats are check-ins and shown as such."""
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        if before != after and path:
-            yield {"field": path, "old": before, "new": after}
-        return
-    for key in {**before, **after}:
-        if not path and key == "heartbeat":
-            continue
-        yield from changes_of(before.get(key), after.get(key), f"{path}.{key}" if path else key)
-
-
-# -- the store -------------------------------------------------------------------------------------------------------
 
 
 class Store:
@@ -279,12 +91,12 @@ class Store:
     def load(self, roster: Roster) -> None:
         """Take up what earlier pollers of this host knew: runs and cursors of logs."""
         names = (*KEY_FIELDS, *SHOWN_FIELDS, *QUIET_FIELDS)
-        sql = f"SELECT {', '.join(_columns(Worker, names))} FROM {Worker._meta.db_table} WHERE host = %s"  # noqa: S608
+        sql = f"SELECT {', '.join(columns_of(Worker, names))} FROM {Worker._meta.db_table} WHERE host = %s"  # noqa: S608
         with connection.cursor() as cursor:
             cursor.execute(sql, [self.host])
             for row in iter(cursor.fetchone, None):
                 values = dict(zip(names, row, strict=True))
-                roster.restore(_restore(values), values["path"], bool(values["live"]))
+                roster.restore(restore(values), values["path"], bool(values["live"]))
         self.documented = set(WorkerDocument.objects.filter(worker__host=self.host).values_list("pk", flat=True))
         seen = HostProcesses.objects.filter(host=self.host).values_list("processes", flat=True).first()
         self.processes = seen
@@ -317,15 +129,15 @@ class Store:
         new = {run.pk for run in fresh}
         inserts, updates, history = [], [], []
         for run in runs:
-            shown = _shown(run, pm_last_loop, now)
+            shown = shown_values(run, pm_last_loop, now)
             if shown == run.stored:
                 continue
             if run.pk in new:
-                key = (run.pk, self.host, run.key.worker_id, run.key.created, _moment(run.first_seen_at))
-                inserts.append((*key, *shown, *_quiet(run, now)))
+                key = (run.pk, self.host, run.key.worker_id, run.key.created, moment(run.first_seen_at))
+                inserts.append((*key, *shown, *quiet_values(run, now)))
             else:
-                updates.append((run.key.worker_id, run.key.created, *shown, *_quiet(run, now), run.pk))
-            if change := _health_change(run, now, first=run.pk in new):
+                updates.append((run.key.worker_id, run.key.created, *shown, *quiet_values(run, now), run.pk))
+            if change := health_change(run, now, first=run.pk in new):
                 history.append(change)
             run.stored = shown
         insert(Worker, (*KEY_FIELDS, *SHOWN_FIELDS, *QUIET_FIELDS), inserts)
@@ -349,20 +161,20 @@ class Store:
                 after = orjson.loads(again[pk])
                 if before != after:
                     news = [{"at": now.isoformat(), **change} for change in changes_of(before, after)]
-                    changed.append((again[pk], _json([*news, *log][:CHANGES_OF_SPEC]), pk))
+                    changed.append((again[pk], as_json([*news, *log][:CHANGES_OF_SPEC]), pk))
         update(WorkerDocument, ("spec", "changes"), changed)
         update(WorkerDocument, ("pm_entry",), [(text, pk) for pk, text in entries.items() if pk not in new])
         self.documented |= new
 
     def save_samples(self, runs: Sequence[Run], now: datetime) -> None:
         """Write what moves all the time. Nothing is announced: pages ask for it."""
-        update(Worker, QUIET_FIELDS, [(*_quiet(run, now), run.pk) for run in runs if run.pk])
+        update(Worker, QUIET_FIELDS, [(*quiet_values(run, now), run.pk) for run in runs if run.pk])
 
     def save_processes(self, sightings: Sequence[Sighting], ids: Mapping[Any, Run], now: datetime) -> None:
         """Write which processes have to do with workers, if that has changed."""
         rows = [
             {
-                **_process(each.process),
+                **process_value(each.process),
                 "part": each.part,
                 "worker": ids[each.run].pk if each.run in ids else None,
                 "worker_id": ids[each.run].key.worker_id if each.run in ids else "",
@@ -382,12 +194,12 @@ class Store:
         """Store records, damage and the cursor behind them: in one transaction, so that each is stored exactly once."""
         cursor = batch.cursor
         pk = self.log_ids.get(cursor.path) or LogFile.objects.create(host=self.host, path=cursor.path).pk
-        stamp = _moment(now)
+        stamp = moment(now)
         insert(
             Event,
             ("log", "generation", "offset", "at", "stored_at", "type", "worker_id", "data"),
             [
-                (pk, cursor.generation, offset, _moment(at), stamp, kind[:100], worker[:255], data)
+                (pk, cursor.generation, offset, moment(at), stamp, kind[:100], worker[:255], data)
                 for offset, at, kind, worker, data in batch.records
             ],
         )
@@ -441,7 +253,7 @@ class Store:
                 damage.offset,
                 damage.length,
                 damage.excerpt,
-                _moment(now),
+                moment(now),
                 "",
                 False,
             )
@@ -463,65 +275,3 @@ class Store:
     def prune(self, now: datetime) -> None:
         """Empty the outbox of what no page can still be waiting for."""
         Change.objects.filter(at__lt=now - CHANGES_KEPT).delete()
-
-
-def _read_moment(value: Any) -> datetime | None:
-    """The inverse of ``_moment``: SQLite gives times back without the zone, which is always UTC."""
-    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
-
-
-def _restore(row: dict[str, Any]) -> Run:
-    """Make the run of a row as the poller before left it. Its file is read anew, as every file is after a start."""
-    moments = {name: _read_moment(value) for name, value in row.items() if name.endswith(("_at", "_since", "_began"))}
-    known = row | {name: _moment(value) for name, value in moments.items()} | {"reasons": _canonical(row["reasons"])}
-    first_seen = moments["first_seen_at"]
-    assert first_seen is not None  # noqa: S101 - the column cannot be null
-    return Run(
-        key=RunKey(row["worker_id"], row["run_key"]),
-        first_seen_at=first_seen,
-        pk=row["id"],
-        started_at=moments["started_at"],
-        health=Health(row["health"]),
-        health_since=moments["health_since"],
-        stored=tuple(known[name] for name in SHOWN_FIELDS),
-        checkin=_restored_checkin(row, moments["last_checkin_at"]),
-        memory=Memory(
-            attempt=row["attempt"],
-            attempt_began=moments["attempt_began"],
-            first_seen_at=first_seen,
-            seen_alive_at=moments["seen_alive_at"],
-            process_gone_at=moments["process_gone_at"],
-            pid=row["pid"],
-            progress_pct=row["progress_pct"],
-            progress_changed_at=moments["progress_changed_at"],
-            last_cpu_at=moments["last_cpu_at"],
-        ),
-    )
-
-
-def _restored_checkin(row: dict[str, Any], at: datetime | None) -> CheckIn | None:
-    """The last check-in; the PM daemon may have deleted its file since."""
-    return CheckIn(row["worker_id"], at, row["last_checkin_source"]) if at else None
-
-
-def _canonical(reasons: Any) -> str:
-    """Reasons as ``_shown`` writes them: a database may give the keys back in another order."""
-    parsed = orjson.loads(reasons) if isinstance(reasons, str) else reasons
-    names = ("text", "source", "side", "at")
-    return _json(
-        [
-            {name: reason.get(name) for name in names} | ({"lines": reason["lines"]} if "lines" in reason else {})
-            for reason in parsed
-        ]
-    )
-
-
-def _health_change(run: Run, now: datetime, *, first: bool) -> Row | None:
-    """The row of history, where the verdict differs from the stored one."""
-    verdict = run.verdict
-    assert verdict is not None  # noqa: S101 - for the type checker; only judged runs are stored
-    old = _last(run, "health", "")
-    if old == verdict.health.value:
-        return None
-    at = run.health_since if first else now
-    return run.pk, _moment(at), run.memory.attempt, old, verdict.health.value, verdict.reasons[0].text

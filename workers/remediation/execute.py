@@ -20,9 +20,9 @@ from django.db.models import Q
 
 from workers.coordination import writer
 from workers.coordination.records import ProcessKey
-from workers.ingest import announce
 from workers.models import Change, Remediation, RemediationStep
 from workers.processes import own_key
+from workers.sql import announce
 
 from .actions import ACTIONS, objection
 from .ground import Ground, Refusal, Stopped, now
