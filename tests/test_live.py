@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import Client
 
 from workers import door, live, outbox
@@ -413,13 +414,18 @@ async def test_what_changes_while_somebody_is_being_let_in_is_not_missed(as_view
         assert told.wait(5)
         return found
 
+    def changed() -> int:
+        with transaction.atomic():  # at once: with the first in its hand the tail waits until the browser is in
+            factories.change(worker, health="crashed")
+            Remediation.objects.filter(pk=repair.pk).update(state="planned")
+            return factories.tell([repair], Change.Kind.REMEDIATION)
+
     monkeypatch.setattr(live, "arrive", slowly)
     async with connected(as_viewer, f"?view=fleet&shown={worker.pk}&remediation={repair.pk}&since=0") as browser:
         assert await asyncio.to_thread(arrived.wait, 5)
-        await db(factories.change, worker, health="crashed")
-        await db(Remediation.objects.filter(pk=repair.pk).update, state="planned")
-        position = await db(factories.tell, [repair], Change.Kind.REMEDIATION)
-        while live.hub()._position() < position:
+        position = await db(changed)
+        deadline = time.monotonic() + 4
+        while live.hub()._position() < position and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         told.set()
         await browser.frame(f'id="run-{worker.pk}"[^>]*class="crashed')
