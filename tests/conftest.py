@@ -45,21 +45,21 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.specs = path / "coordination" / "worker-specs"
+        self.made_at = datetime.now(UTC)  # a spec that is written again is that of the same run, also a second later
         (self.specs / "active").mkdir(parents=True)
 
     def spec(self, worker_id: str = "w-1", directory: str = "active", name: str = "", **values: Any) -> Path:
         """Write a spec of the usual shape; dotted names reach inward: ``execution__started_at``."""
-        now = datetime.now(UTC)
         spec: dict[str, Any] = {
             "worker_id": worker_id,
             "worker_type": "implementation-worker",
             "task_id": f"task-{worker_id}",
             "parent_master": "development-master",
             "status": "running",
-            "created_at": iso(now - timedelta(minutes=30)),
+            "created_at": iso(self.made_at - timedelta(minutes=30)),
             "context": {},
             "resources": {"time_limit_minutes": 45},
-            "execution": {"started_at": iso(now - timedelta(minutes=5))},
+            "execution": {"started_at": iso(self.made_at - timedelta(minutes=5))},
         }
         for key, value in values.items():
             target, *rest = reversed(key.split("__"))
