@@ -35,6 +35,7 @@ from .coordination.streams import first_cursor, read_log
 from .crosscheck import CrossCheck
 from .finding_kinds import Kind
 from .finding_store import FindingStore
+from .fold_store import FoldStore
 from .health import CLOCK_TOLERANCE, PM_SILENT_AFTER, Health, Limits, effective_limits, judge
 from .ingest import RUNS_PER_TRANSACTION, Store
 from .integrity import Found, Sight, ahead_of, in_quarantine, of_problem, of_spec, pm_ahead_of
@@ -96,6 +97,7 @@ class Cycle:
         self.interval = interval
         self.store = Store(host, str(home))
         self.findings = FindingStore(host)
+        self.folds = FoldStore(host)
         self.crosscheck = CrossCheck(self.layout)
         self.reader = DirectoryReader(self.layout)
         self.processes = ProcessTable(home, host)
@@ -121,6 +123,7 @@ class Cycle:
         self.store.register(os.getpid(), boot_id(), self.interval, now)
         self.store.load(self.roster)
         self.findings.load()
+        self.folds.load()
         self._vanished = {key for key, run in self.roster.runs.items() if run.health is not Health.GONE}
 
     def run_once(self, now: datetime, paths: Collection[str] | None = None, progress: Progress | None = None) -> Report:
@@ -143,6 +146,7 @@ class Cycle:
         self._count(report)
         self._save(judged, unsaved, report, now, whole=whole, progress=progress)
         self._read_logs(scan.logs, report, now, progress)
+        self._fold(now, progress)
         report.seconds = time.perf_counter() - began
         self._note_speed(scan, report, whole=whole)
         return report
@@ -374,6 +378,7 @@ class Cycle:
             return
         with transaction.atomic():
             self._save_chunk(last, unsaved, report, now)
+            self.store.incidents.settle_tasks(now)
             if whole:
                 self._find(unsaved, report, now)
             self.findings.save(unsaved.findings, self.store.poller_id, now)
@@ -448,6 +453,7 @@ class Cycle:
                 if batch.cursor != before:
                     with transaction.atomic():
                         self.store.save_log(batch, now)
+                    self.folds.hold(path, batch.records)
                 report.events += len(batch.records)
                 report.damaged += len(batch.damages)
                 more = batch.more
@@ -456,6 +462,15 @@ class Cycle:
             if not os.path.lexists(self.layout.home / path):
                 with transaction.atomic():
                     self.findings.forget_log(path, self.store.poller_id, now)
+
+    def _fold(self, now: datetime, progress: Progress | None) -> None:
+        """Fold what the logs say into incidents."""
+
+        def said(done: int, total: int) -> None:
+            if progress:
+                progress("incidents", done, total)
+
+        self.folds.fold(self.roster, now, self._breathe, said)
 
     def _cursor(self, path: str) -> LogCursor:
         """Where reading goes on; a log that was only renamed goes on where it was left."""

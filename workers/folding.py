@@ -15,10 +15,11 @@ import heapq
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import orjson
 
 from .coordination.records import LogRecord
 from .health import CLOCK_TOLERANCE, RUN_TOLERANCE
@@ -30,9 +31,7 @@ from .spells import (
     absorb_stall,
     as_incident,
     as_moment,
-    as_plain,
     as_subject,
-    as_text,
     began_at,
     covering,
     end,
@@ -148,11 +147,13 @@ class Past:
 
     def __init__(self) -> None:
         self.newest: datetime | None = None
-        self.floor: datetime | None = None  # what is older has been forgotten, and is not looked at again
+        self.floor: datetime | None = None  # what is older has been forgotten; records of then are ancient
         self.clocks = {_PM: _Clock(), _HOST: _Clock()}
+        self.numbers = 0  # of the incidents that have begun so far
         self.subjects: dict[str, dict[str, Subject]] = {}  # by id, by run
         self.waiting: list[_Waiting] = []  # a heap
         self._waits: set[_Waiting] = set()
+        self.ancient: list[tuple[str, LogRecord]] = []  # troubles of before the floor, for the caller to take care of
         self.touched: set[str] = set()  # ids whose incidents may have changed; for the caller to read and clear
 
     # -- taking records
@@ -169,6 +170,8 @@ class Past:
                 self._undated(meaning, record._replace(at=moment), watch, lookup)
             return
         if self.floor and at < self.floor:
+            if meaning and meaning.kind and worker_id:
+                self.ancient.append((log, record))
             return
         facts = lookup(worker_id, at) if worker_id else None
         if meaning and worker_id:
@@ -267,9 +270,9 @@ class Past:
             neighbour.seen += 1
             return neighbour
         began, at = began_at(subject, kind, item.at), item.at
-        subject.numbers += 1
+        self.numbers += 1
         awake = self.clocks[item.watch].awake
-        spell = Spell(kind, subject.numbers, at, at, at, began or at, began is not None, cause, item.watch, awake)
+        spell = Spell(kind, self.numbers, at, at, at, began or at, began is not None, cause, item.watch, awake)
         subject.spells.append(spell)
         return spell
 
@@ -284,26 +287,27 @@ class Past:
 
     # -- what comes of it
 
+    def settle(self, now: datetime | None = None) -> None:
+        """Take the turns of records that nothing older can overtake any more: by ``now``, or of all that wait."""
+        while self.waiting and (now is None or self.waiting[0].at <= now - LATENESS):
+            ready = heapq.heappop(self.waiting)
+            self._waits.discard(ready)
+            self._apply(ready)
+
     def incidents(self, ids: Iterable[str] | None = None) -> list[Incident]:
-        """Return the incidents of some ids, or of all, as of the newest record. Changes nothing."""
-        wanted = self._told_of() if ids is None else set(ids)
-        ahead = Past()
-        ahead.newest, ahead.clocks = self.newest, deepcopy(self.clocks)
-        ahead.subjects = {each: deepcopy(self.subjects[each]) for each in wanted if each in self.subjects}
-        for item in sorted(self.waiting):
-            ahead._apply(item)
+        """Return the incidents of some ids, or of all, as of the newest record; of records whose turn has come."""
         found = []
-        for worker_id, runs in ahead.subjects.items():
+        for worker_id in self.subjects if ids is None else ids:
+            runs = self.subjects.get(worker_id, {})
             for run, subject in runs.items():
-                if ahead.newest:
-                    ahead._expire(subject, ahead.newest)
-                found += [as_incident(worker_id, run, spell, runs.values()) for spell in subject.spells]
+                found += [as_incident(worker_id, run, self._by_now(spell), runs.values()) for spell in subject.spells]
         return sorted(found, key=lambda each: (each.detected, each.worker_id, each.run, each.number))
 
-    def _told_of(self) -> set[str]:
-        """Ids of which any trouble may be known; most healthy ones are not among them."""
-        known = {worker_id for worker_id, runs in self.subjects.items() if any(each.spells for each in runs.values())}
-        return known | {item.worker_id for item in self.waiting}
+    def _by_now(self, spell: Spell) -> Spell:
+        """The spell, ended where it has not been repeated for long; a later record may still say otherwise."""
+        if spell.resolved is None and self.newest and self._silent(spell, self.newest):
+            return replace(spell, resolved=spell.last, how=How.UNREPORTED)
+        return spell
 
     def troubled(self) -> list[str]:
         """Ids with an incident that lasts; that it is no longer reported shows in no record of its own."""
@@ -329,23 +333,25 @@ class Past:
 
     # -- keeping it
 
-    def as_json(self) -> dict[str, Any]:
-        """Return all of it as what JSON can hold, to be stored in the transaction of the logs' cursors."""
-        return {
-            "newest": as_text(self.newest),
-            "floor": as_text(self.floor),
-            "clocks": {name: [clock.awake, as_text(clock.last)] for name, clock in self.clocks.items()},
-            "waiting": [[as_text(item.at), *item[1:]] for item in sorted(self.waiting)],
-            "subjects": {
-                worker_id: {run: as_plain(subject) for run, subject in runs.items()}
-                for worker_id, runs in self.subjects.items()
-            },
-        }
+    def as_json(self) -> bytes:
+        """Return all of it, to be stored beside how far the logs have been taken."""
+        return orjson.dumps(
+            {
+                "newest": self.newest,
+                "floor": self.floor,
+                "numbers": self.numbers,
+                "clocks": {name: [clock.awake, clock.last] for name, clock in self.clocks.items()},
+                "waiting": [list(item) for item in sorted(self.waiting)],
+                "subjects": self.subjects,
+            }
+        )
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Past:
+    def from_json(cls, text: str | bytes) -> Past:
+        stored = orjson.loads(text)
         past = cls()
         past.newest, past.floor = as_moment(stored["newest"]), as_moment(stored["floor"])
+        past.numbers = stored["numbers"]
         past.clocks = {name: _Clock(awake, as_moment(last)) for name, (awake, last) in stored["clocks"].items()}
         past.waiting = [_Waiting(datetime.fromisoformat(at), *rest) for at, *rest in stored["waiting"]]
         past._waits = set(past.waiting)

@@ -37,6 +37,7 @@ class How(StrEnum):
     REPLACED = "another run took its id"
     SUPERSEDED = "turned into another kind"
     UNREPORTED = "no longer reported"
+    ARCHIVED = "archived"
 
 
 class Meaning(NamedTuple):
@@ -73,7 +74,8 @@ KINDS: dict[Kind, Meaning] = {
         "Its spec, or the directory it lies in, says that it failed.",
         "The end that its spec gives; else the moment it was seen.",
         "The verdict became failed. From a log: the record worker_failed.",
-        "It was started anew, put back or archived, showed life after all, or its file left.",
+        "Its task was recovered, or completed by a later run; it was started anew or put back, showed life after all, "
+        "was archived, or its file left. What a person ended by force-fail or clean-up is no failure of its own.",
     ),
     Kind.OVERDUE: Meaning(
         "It has used more time than its limit.",
@@ -114,7 +116,7 @@ class Incident:
     from_log: bool = False
     seen: int = 1  # how often it was reported: live once, from a log at so many different moments
     unwatched: timedelta = timedelta()  # how much of its duration nobody watched; never to be counted as healthy
-    number: int = 0  # tells the incidents of one run and kind apart that were folded from logs
+    number: int = 0  # tells the incidents of one host apart that were folded from logs
 
     def close(self, at: datetime, how: How) -> Incident:
         """End it, never before it was detected."""
@@ -139,6 +141,7 @@ class Turn:
     host: str = ""
     attempt: int = 1
     remediated: bool = False  # a remediation brought this about
+    put_away: bool = False  # its spec lies in an archive: nobody waits for it any more
     last_sign: datetime | None = None  # its last sign of life, else its start
     process_gone_at: datetime | None = None
     ended_at: datetime | None = None  # as its spec says
@@ -155,11 +158,15 @@ class Followed(NamedTuple):
 def follow(lasting: Sequence[Incident], turn: Turn) -> Followed:
     """Close and open incidents of one run after its verdict changed. ``lasting`` are those of it that are open.
 
-    The same turn given twice does nothing the second time. A verdict that says nobody can see it closes nothing.
+    The same turn given twice does nothing the second time. A verdict that says nobody can see it closes nothing. A
+    failure that nobody saw before it was archived is opened closed.
     """
     if turn.new in _BLIND:
         return Followed([], [])
     kinds = _kinds(turn)
+    if turn.put_away and turn.old is None and kinds == [Kind.FAILED]:
+        failure = _open(Kind.FAILED, turn, None)
+        return Followed([], [] if lasting else [failure.close(failure.detected, How.ARCHIVED)])
     kept = {each.kind for each in lasting if each.kind in kinds and each.attempt == turn.attempt}
     closed = [
         each.close(turn.at, _how(each, turn))
@@ -172,6 +179,8 @@ def follow(lasting: Sequence[Incident], turn: Turn) -> Followed:
 
 def _kinds(turn: Turn) -> list[Kind]:
     kinds = [_KIND_OF[turn.new]] if turn.new in _KIND_OF else []
+    if turn.new is Health.FAILED and ((turn.put_away and turn.old is not None) or turn.remediated):
+        kinds = []
     return [*kinds, Kind.OVERDUE] if turn.overdue and turn.new.running else kinds
 
 
@@ -182,6 +191,8 @@ def _how(incident: Incident, turn: Turn) -> How:
         return How.RESTARTED
     if turn.new in _ENDED_BY:
         return _ENDED_BY[turn.new]
+    if turn.put_away and incident.kind is Kind.FAILED:
+        return How.ARCHIVED
     turned = turn.new is Health.FAILED if incident.kind is Kind.OVERDUE else turn.new in _KIND_OF
     return How.SUPERSEDED if turned else How.RECOVERED
 

@@ -11,6 +11,8 @@ import orjson
 from django.db import connection, models, transaction
 
 from .coordination.records import Damage, LogBatch, LogCursor, LogRecord
+from .health import Health
+from .incident_store import IncidentStore, Turned
 from .models import (
     Change,
     Event,
@@ -37,6 +39,7 @@ from .rows import (
     quiet_values,
     restore,
     shown_values,
+    turn_of,
 )
 from .runs import Roster, Run
 from .sql import announce, as_json, chunks, columns_of, insert, moment, reserve_ids, update
@@ -60,6 +63,7 @@ class Store:
         self.home = home
         self.poller_id = 0
         self.error = ""
+        self.incidents = IncidentStore(host)
         self.cursors: dict[str, LogCursor] = {}  # by path
         self.log_ids: dict[str, int] = {}
         self.processes: list[dict[str, Any]] | None = None  # as written last
@@ -128,6 +132,7 @@ class Store:
             run.pk = pk
         new = {run.pk for run in fresh}
         inserts, updates, history = [], [], []
+        turned: list[Turned] = []
         for run in runs:
             shown = shown_values(run, pm_last_loop, now)
             if shown == run.stored:
@@ -139,10 +144,13 @@ class Store:
                 updates.append((run.key.worker_id, run.key.created, *shown, *quiet_values(run, now), run.pk))
             if change := health_change(run, now, first=run.pk in new):
                 history.append(change)
+            if turn := turn_of(run, now, first=run.pk in new):
+                turned.append(Turned(run.pk, turn, run.pk in new, _tasks_done(run)))
             run.stored = shown
         insert(Worker, (*KEY_FIELDS, *SHOWN_FIELDS, *QUIET_FIELDS), inserts)
         update(Worker, ("worker_id", "run_key", *SHOWN_FIELDS, *QUIET_FIELDS), updates)
         insert(HealthChange, ("worker", "at", "attempt", "old", "new", "reason"), history)
+        self.incidents.follow(turned, now)
         announce(Change.Kind.WORKER, [*[row[0] for row in inserts], *[row[-1] for row in updates]], now)
         return len(inserts) + len(updates)
 
@@ -275,3 +283,10 @@ class Store:
     def prune(self, now: datetime) -> None:
         """Empty the outbox of what no page can still be waiting for."""
         Change.objects.filter(at__lt=now - CHANGES_KEPT).delete()
+
+
+def _tasks_done(run: Run) -> tuple[str, ...]:
+    """The tasks that a completed run has done: its own, and the one that this was to do again."""
+    if run.health is not Health.COMPLETED or run.spec is None:
+        return ()
+    return tuple(task for task in (run.spec.task_id, run.spec.retry_of) if task)

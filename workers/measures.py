@@ -22,7 +22,7 @@ SPANS = {
 #: What a run is called while no poller watched it, or its verdict could not be formed.
 UNKNOWN = Health.UNKNOWN
 #: Ends that are no repair: the trouble only got another name, or went out of sight.
-_NO_REPAIR = frozenset({How.SUPERSEDED, How.UNREPORTED, How.REPLACED})
+_NO_REPAIR = frozenset({How.SUPERSEDED, How.UNREPORTED, How.REPLACED, How.ARCHIVED})
 
 
 class Spread(NamedTuple):

@@ -11,12 +11,14 @@ from .remediation.actions import ACTIONS
 
 VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 
+ACKNOWLEDGE = "acknowledge_incident"
+
 #: role -> its permissions: "view" stands for seeing everything, "repair" for every action of the table, "users" for
-#: managing people, "limits" for the limits.
+#: managing people, "limits" for the limits, "acknowledge" for what people say of incidents, "causes" for its labels.
 ROLES = {
     VIEWER: ("view",),
-    OPERATOR: ("view", "repair"),
-    ADMIN: ("view", "repair", "users", "limits"),
+    OPERATOR: ("view", "repair", "acknowledge"),
+    ADMIN: ("view", "repair", "acknowledge", "users", "limits", "causes"),
 }
 
 
@@ -40,6 +42,8 @@ def synchronise(using: str = "default", **kwargs: Any) -> None:
         ),
         "users": permissions.filter(content_type__model__in=["user", "group"]),
         "limits": permissions.filter(content_type__model="limit"),
+        "acknowledge": permissions.filter(content_type__app_label="workers", codename=ACKNOWLEDGE),
+        "causes": permissions.filter(content_type__model="rootcause"),
     }
     for role, names in ROLES.items():
         group, _ = Group.objects.using(using).get_or_create(name=role)

@@ -6,7 +6,7 @@ The poller of a host is the only writer of that host's observed rows, so nothing
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -14,13 +14,14 @@ import orjson
 from .coordination.files import moment_of
 from .coordination.records import CheckIn, Problem, Process, ProcessSample, Spec
 from .health import PM_SILENT_AFTER, Health, Memory
+from .incidents import Turn
 from .runs import Run, RunKey, directory_of
 from .sql import Row, as_json, moment, read_moment
 
 KEY_FIELDS = ("id", "host", "worker_id", "run_key", "first_seen_at")
 #: A change of one of these is shown in the pages, so it goes to the outbox.
 SHOWN_FIELDS = (
-    *("created_at", "path", "directory", "live", "worker_type", "task_id", "master", "status", "priority"),
+    *("created_at", "path", "directory", "live", "worker_type", "task_id", "task_type", "master", "status", "priority"),
     *("description", "retry_of", "started_at", "ended_at", "time_limit_minutes", "time_limit_source", "token_budget"),
     *("tokens_used", "error", "problem_line", "problem_column", "problem_excerpt", "attempt", "attempt_began"),
     *("process_gone_at", "last_checkin_at", "last_checkin_source", "progress_pct", "pid", "pid_found_by"),
@@ -58,7 +59,8 @@ def shown_values(run: Run, pm_last_loop: datetime | None, now: datetime) -> Row:
     pm_silent = pm_last_loop is None or now - pm_last_loop > PM_SILENT_AFTER
     return (
         *(moment(spec.created_at), path, directory_of(path)[:1000], bool(seen) and run.live),
-        *(spec.worker_type[:100], spec.task_id[:255], spec.master[:100], spec.status[:100], spec.priority[:50]),
+        *(spec.worker_type[:100], spec.task_id[:255], spec.task_type[:100], spec.master[:100]),
+        *(spec.status[:100], spec.priority[:50]),
         *(spec.description, spec.retry_of[:255], moment(spec.started_at), moment(spec.ended_at)),
         *(spec.time_limit_minutes, spec.time_limit_source[:100], spec.token_budget, spec.tokens_used, spec.error),
         *((problem.line, problem.column, problem.excerpt) if problem else (None, None, "")),
@@ -167,6 +169,41 @@ def _canonical(reasons: Any) -> str:
             {name: reason.get(name) for name in names} | ({"lines": reason["lines"]} if "lines" in reason else {})
             for reason in parsed
         ]
+    )
+
+
+_IN_TROUBLE = frozenset({Health.STALLED, Health.ZOMBIE, Health.CRASHED, Health.FAILED})
+
+
+def turn_of(run: Run, now: datetime, *, first: bool) -> Turn | None:
+    """What changed about its verdict, where an incident may begin or end with it; before the row is written."""
+    verdict, spec, memory = run.verdict, run.spec, run.memory
+    assert verdict is not None  # noqa: S101 - for the type checker; only judged runs are stored
+    if first and not verdict.overdue and verdict.health not in _IN_TROUBLE and verdict.health is not Health.COMPLETED:
+        return None
+    put_away = directory_of(run.file.path).startswith("archive") if run.file else False
+    if not first:
+        before = (_last(run, "health", ""), bool(_last(run, "overdue", False)), _last(run, "attempt", 1))
+        away_before = str(_last(run, "directory", "")).startswith("archive")
+        if (verdict.health.value, verdict.overdue, memory.attempt, put_away) == (*before, away_before):
+            return None
+    started = spec.started_at if spec else run.started_at
+    limit = spec.time_limit_minutes if spec else None
+    failed = verdict.health is Health.FAILED and spec is not None
+    return Turn(
+        worker_id=run.key.worker_id,
+        run=str(run.pk),
+        at=(run.health_since or now) if first else now,
+        new=verdict.health,
+        old=None if first else Health(_last(run, "health", "")),
+        overdue=verdict.overdue,
+        reason=(spec.error if failed and spec else "") or verdict.reasons[0].text,
+        attempt=memory.attempt,
+        put_away=put_away,
+        last_sign=verdict.last_sign.at if verdict.last_sign else started,
+        process_gone_at=memory.process_gone_at,
+        ended_at=spec.ended_at if spec else None,
+        overdue_since=started + timedelta(minutes=limit) if started and limit else None,
     )
 
 

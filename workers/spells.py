@@ -6,7 +6,7 @@ A spell is an incident in the making. All of this is small, and can be written a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -45,7 +45,6 @@ class Subject:
     limit: float | None = None  # seconds
     alive: datetime | None = None  # its last sign of life
     warned: datetime | None = None  # the first warning since then
-    numbers: int = 0
     spells: list[Spell] = field(default_factory=list)
 
 
@@ -159,29 +158,12 @@ def as_incident(worker_id: str, run: str, spell: Spell, runs: Iterable[Subject])
 _MOMENTS = frozenset({"created_at", "started_at", "alive", "warned", "first", "last", "counted", "began", "resolved"})
 
 
-def as_text(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
-
-
 def as_moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def as_plain(subject: Subject) -> dict[str, Any]:
-    plain = _written(asdict(subject))
-    plain["spells"] = [_written(spell) for spell in plain["spells"]]
-    return plain
-
-
-def _written(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: as_text(value) if name in _MOMENTS else value for name, value in values.items()}
-
-
-def _read(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: as_moment(value) if name in _MOMENTS else value for name, value in values.items()}
-
-
 def as_subject(stored: Mapping[str, Any]) -> Subject:
+    """The inverse of writing one as JSON."""
     values = _read(stored)
     spells = [_read(spell) for spell in values.pop("spells")]
     return Subject(
@@ -191,3 +173,7 @@ def as_subject(stored: Mapping[str, Any]) -> Subject:
             for spell in spells
         ],
     )
+
+
+def _read(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: as_moment(value) if name in _MOMENTS else value for name, value in values.items()}

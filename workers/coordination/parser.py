@@ -294,6 +294,7 @@ PROGRESS = _keys(
 PID = _keys("execution.pid", "pid")
 HOST = _keys("execution.host", "execution.hostname", "host", "hostname")
 PRIORITY = _keys("context.priority", "task_data.priority", "priority")
+TASK_TYPE = _keys("task_data.type")
 MASTER = _keys("parent_master", "created_by")
 DESCRIPTION = _keys(
     "task_data.description",
@@ -498,6 +499,7 @@ def _spec(document: Document, path: str) -> Spec:
         created_at=created_at,
         worker_type=worker_type,
         task_id=look.text(_TASK, ID_LENGTH),
+        task_type=look.text(TASK_TYPE, WORD_LENGTH),
         master=look.text(MASTER, WORD_LENGTH).removesuffix("-master"),
         status=status,
         priority=look.text(PRIORITY, 50),

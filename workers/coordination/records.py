@@ -45,6 +45,7 @@ class Spec:
     created_at: datetime | None
     worker_type: str = ""
     task_id: str = ""
+    task_type: str = ""
     master: str = ""
     status: str = ""
     priority: str = ""

@@ -6,6 +6,7 @@ Every column has one writer: observed state is written by the poller of the row'
 
 from .event import Event, EventCount, LogFile, LogRelay
 from .finding import Finding
+from .history import Fold, Incident, Mark, RootCause, Silence
 from .outbox import Change
 from .poller import HostProcesses, Limit, Poller, PollerGap
 from .remediation import Remediation, RemediationBatch, RemediationStep
@@ -16,16 +17,21 @@ __all__ = [
     "Event",
     "EventCount",
     "Finding",
+    "Fold",
     "HealthChange",
     "HostProcesses",
+    "Incident",
     "Limit",
     "LogFile",
     "LogRelay",
+    "Mark",
     "Poller",
     "PollerGap",
     "Remediation",
     "RemediationBatch",
     "RemediationStep",
+    "RootCause",
+    "Silence",
     "Worker",
     "WorkerDocument",
 ]

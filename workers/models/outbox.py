@@ -17,6 +17,7 @@ class Change(models.Model):
         REMEDIATION = "remediation"
         PROCESSES = "processes"
         FINDINGS = "findings"
+        INCIDENT = "incident"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)
     key = models.BigIntegerField(null=True, help_text="Primary key of what changed.")

@@ -35,6 +35,10 @@ class Poller(models.Model):
     pm_started_at = models.DateTimeField(null=True)
     pm_loops = models.IntegerField(null=True)
 
+    targets = models.JSONField(
+        default=dict, help_text="Minutes until a repair, by priority, as health-alerts.json says."
+    )
+
     def __str__(self) -> str:
         return self.host
 

@@ -30,6 +30,7 @@ class Worker(models.Model):
     file_mtime = models.DateTimeField(null=True)
     worker_type = models.CharField(max_length=100, blank=True)
     task_id = models.CharField(max_length=255, blank=True)
+    task_type = models.CharField(max_length=100, blank=True)
     master = models.CharField(max_length=100, blank=True)
     status = models.CharField(max_length=100, blank=True, help_text="The spec's own word, an open set.")
     priority = models.CharField(max_length=50, blank=True)
