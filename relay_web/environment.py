@@ -44,6 +44,7 @@ class Environment:
     host: str
     url: str  # "" where none was given: then the address that is listened on
     poll_seconds: float
+    event_days: int  # how long events are kept, from when they were stored
     demo: bool  # set by ``relay --demo`` for its own children
     commands: dict[str, tuple[str, ...]]
 
@@ -63,6 +64,7 @@ def read() -> Environment:
         host=_host(env),
         url=url,
         poll_seconds=_get(lambda: env.float("RELAY_POLL_SECONDS", 2.0, validate=validate.Range(min=0.05, max=3600))),
+        event_days=_get(lambda: env.int("RELAY_EVENT_DAYS", 90, validate=validate.Range(min=1, max=36_500))),
         demo="RELAY_DEMO" in os.environ,
         commands={name: _command(name, env.str(name, default)) for name, default in COMMANDS.items()},
     )

@@ -6,9 +6,10 @@ import heapq
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -36,9 +37,20 @@ from .crosscheck import CrossCheck
 from .finding_kinds import Kind
 from .finding_store import FindingStore
 from .fold_store import FoldStore
-from .health import CLOCK_TOLERANCE, PM_SILENT_AFTER, Health, Limits, effective_limits, judge
+from .health import (
+    CLOCK_TOLERANCE,
+    PM_SILENT_AFTER,
+    Health,
+    Limits,
+    Verdict,
+    changes_between,
+    effective_limits,
+    judge,
+)
 from .ingest import RUNS_PER_TRANSACTION, Store
 from .integrity import Found, Sight, ahead_of, in_quarantine, of_problem, of_spec, pm_ahead_of
+from .marks import Moment, pm_start, save_marks
+from .models import Mark
 from .ownership import Claim, ProcessTable, make_claim
 from .processes import boot_id
 from .runs import Roster, Run, RunKey
@@ -51,6 +63,7 @@ LIMITS_EVERY = timedelta(seconds=1)
 WORKING_PERCENT = 1.0
 #: What a run is judged to be whose process is gone.
 LOST = frozenset({Health.ZOMBIE, Health.CRASHED})
+LONGEST_SILENCE = 60 * 24 * 7  # minutes; longer ones count as this
 HELD_FOR = timedelta(seconds=1)
 #: Bytes of a log that are read and stored in one transaction.
 LOG_STEP = 1024 * 1024
@@ -90,8 +103,16 @@ class Interrupted(Exception):  # noqa: N818 - no error: somebody wants this proc
 class Cycle:
     """The resident state of the poller of one host. After an error it is thrown away and built anew."""
 
-    def __init__(self, home: Path, host: str, interval: float, stopped: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        host: str,
+        interval: float,
+        stopped: threading.Event | None = None,
+        events_kept: timedelta = timedelta(days=90),
+    ) -> None:
         self.stopped = stopped or threading.Event()
+        self.events_kept = events_kept
         self.layout = Layout(home)
         self.host = host
         self.interval = interval
@@ -104,6 +125,7 @@ class Cycle:
         self.roster = Roster()
         self.pm = PmState()
         self.pm_seen = False
+        self.targets: dict[str, float] = {}  # minutes until a repair, by priority
         self.traces: dict[str, Traces] = {}
         self.kinds: dict[str, str] = {}  # path under worker-specs -> spec, unreadable, quarantined or other
         self.limits = Limits()
@@ -115,11 +137,15 @@ class Cycle:
         self._sampled_at: datetime | None = None
         self._pruned_at: datetime | None = None
         self._cycled_at: datetime | None = None
+        self._listening_since: datetime | None = None  # since when nothing that this poller could hear was missed
+        self._silences: Counter[tuple[date, str, int]] = Counter()
+        self._marks: list[Moment] = []
         self._cycle_ms: float | None = None
         self._lag_ms: float | None = None
 
     def start(self, now: datetime) -> None:
         """Register the poller and take up what the one before it knew. Raises ForeignHomeError."""
+        self._listening_since = now
         self.store.register(os.getpid(), boot_id(), self.interval, now)
         self.store.load(self.roster)
         self.findings.load()
@@ -182,6 +208,8 @@ class Cycle:
                 unsaved.findings[path] = []
         if scan.specs or scan.removed or scan.traces:
             self.crosscheck.changed = True
+        if scan.alerts is not None:
+            self.targets = scan.alerts.targets
         if scan.pm is not None or scan.pm_gone:
             touch(self._take_pm(scan, unsaved, now))
         for worker_id, traces in scan.traces.items():
@@ -232,6 +260,8 @@ class Cycle:
         state = scan.pm or PmState()
         self.crosscheck.note_ahead(PM_STATE, pm_ahead_of(state, now))
         before, self.pm = self.pm, _not_ahead(state, now)
+        if (began := self.pm.daemon.started_at) and began != before.daemon.started_at and began <= now:
+            self._marks.append(pm_start(began))
         self.pm_seen = scan.pm is not None
         self.crosscheck.changed = True
         unsaved.findings[PM_STATE] = [Found(Kind.ODD, PM_STATE, text) for text in self.pm.oddities]
@@ -259,6 +289,8 @@ class Cycle:
             return False
         self._limits_at = now
         before, self.limits = self.limits, effective_limits(self.store.limits(), self.pm.configuration)
+        if self._cycled_at:  # before the first cycle nobody knows what held
+            self._marks += [Moment(Mark.Kind.LIMIT, now, text) for text in changes_between(before, self.limits)]
         return before != self.limits
 
     # -- probe
@@ -316,10 +348,24 @@ class Cycle:
             self._look_again(run, now + HELD_FOR)
             return False
         run.settle(verdict, now)
+        self._listen(run, verdict, now)
         if verdict.recheck_at:
             # A moment later, since a limit is passed when more than it has gone by.
             self._look_again(run, verdict.recheck_at + timedelta(milliseconds=1))
         return True
+
+    def _listen(self, run: Run, verdict: Verdict, now: datetime) -> None:
+        """Count the silence that a sign of life has ended, if all of it was listened to."""
+        sign = verdict.last_sign.at if verdict.last_sign and verdict.health.running else None
+        if sign is None or (run.heard and sign <= run.heard):
+            run.heard = run.heard if sign else None
+            return
+        before, run.heard = run.heard, sign
+        if before and self._listening_since and before >= self._listening_since and run.of_attempt(before):
+            minutes = int((sign - before).total_seconds() // 60)
+            if minutes:
+                kind = run.spec.worker_type if run.spec else ""
+                self._silences[now.date(), kind[:100], min(minutes, LONGEST_SILENCE)] += 1
 
     def _held_now(self) -> set[int]:
         """The runs that are being stopped, looked up once in a cycle, behind its look at the processes."""
@@ -486,8 +532,15 @@ class Cycle:
     def _close(self, report: Report, now: datetime) -> None:
         """Say in the poller's row that the whole directory has been seen."""
         if not report.error:
-            self.store.note_gap(self._cycled_at, now, self.interval)
+            if self.store.note_gap(self._cycled_at, now, self.interval):
+                self._listening_since = now
             self._cycled_at = now
+        if self._silences:
+            self.store.save_silences(self._silences)
+            self._silences.clear()
+        if self._marks:
+            save_marks(self.host, self._marks)
+            self._marks.clear()
         daemon = self.pm.daemon
         self.store.save_poller(
             **({} if report.error else {"last_cycle_at": now}),  # nobody has seen the directory at this moment
@@ -504,10 +557,11 @@ class Cycle:
             pm_last_loop=daemon.last_loop,
             pm_started_at=daemon.started_at,
             pm_loops=daemon.loops_completed,
+            targets=self.targets,
         )
         if self._pruned_at is None or now - self._pruned_at >= PRUNE_EVERY:
             self._pruned_at = now
-            self.store.prune(now)
+            self.store.prune(now, self.events_kept, self._breathe)
 
     def _note_speed(self, scan: Scan, report: Report, *, whole: bool) -> None:
         """Remember how far pages are behind the disk, for the next time the poller's row is written."""

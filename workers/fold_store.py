@@ -18,6 +18,7 @@ from .coordination.records import LogRecord
 from .folding import Lookup, Past, RunFacts, newest_before
 from .incident_store import FIELDS, hide_told, row_of, tell
 from .incidents import Incident as Told
+from .marks import pm_start, save_marks
 from .models import Event, Fold, Incident, LogFile
 from .runs import Roster, Run
 from .spells import SAME_LOOP
@@ -45,6 +46,7 @@ class FoldStore:
         self.position = -1  # the last event that was taken; -1: none ever
         self.held: list[Held] | None = []  # records of this cycle; None: too many, or some of before
         self._first = True
+        self._starts: list[datetime] = []  # of the PM daemon, not stored yet
         self._stored_at: datetime | None = None
 
     def load(self) -> None:
@@ -76,6 +78,10 @@ class FoldStore:
         self.held = []
         self.past.settle(now)
         self._take_ancient(roster, now)
+        if self._starts:
+            with transaction.atomic():
+                save_marks(self.host, map(pm_start, self._starts))
+            self._starts.clear()
         if self.past.touched or total:
             self._save(now, breathe)
         if total and (self._stored_at is None or now - self._stored_at >= STORE_EVERY):
@@ -102,6 +108,8 @@ class FoldStore:
     ) -> None:
         for number, (path, record) in enumerate(records):
             self.past.take(path, record, lookup, now)
+            if record.type == "pm_started" and record.at and record.at <= now:
+                self._starts.append(record.at)
             if number % 5_000 == 0:
                 breathe()
                 progress(number)

@@ -135,6 +135,16 @@ def effective_limits(admin: Mapping[str, float], configuration: Mapping[str, flo
     return Limits(late_after=min(late, stalled), stalled_after=stalled, sources=sources)
 
 
+def changes_between(before: Limits, after: Limits) -> list[str]:
+    """Say which limits differ: `late after 10 min → 12 min`."""
+    pairs = [(name, getattr(before, name), getattr(after, name)) for name in LIMITS]
+    return [
+        f"{name.replace('_', ' ')} {was.total_seconds() / 60:g} min → {value.total_seconds() / 60:g} min"
+        for name, was, value in pairs
+        if was != value
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What was seen before in this attempt."""

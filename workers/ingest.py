@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from .models import (
     Poller,
     PollerGap,
     Remediation,
+    Silence,
     Worker,
     WorkerDocument,
 )
@@ -47,6 +48,8 @@ from .sql import announce, as_json, chunks, columns_of, insert, moment, reserve_
 PROCESSES_KEPT = 1_000
 CHANGES_OF_SPEC = 30
 CHANGES_KEPT = timedelta(hours=1)
+#: Events that are pruned in one transaction, and so many of these in a row.
+EVENTS_PER_TRANSACTION, PRUNED_AT_ONCE = 500, 40
 #: A chunk of rows holds the write lock for well under 200 ms.
 RUNS_PER_TRANSACTION = 1_500
 
@@ -86,11 +89,26 @@ class Store:
                 pid=pid, boot_id=boot_id, started_at=now, interval_seconds=interval
             )
 
-    def note_gap(self, last: datetime | None, now: datetime, interval: float) -> None:
-        """Remember a stretch in which nobody looked, if it was longer than three intervals."""
-        if last and (now - last).total_seconds() > max(3 * interval, 6):
-            # While every cycle fails, each new try sees the same gap grow
-            PollerGap.objects.update_or_create(host=self.host, began=last, defaults={"ended": now})
+    def note_gap(self, last: datetime | None, now: datetime, interval: float) -> bool:
+        """Remember a stretch in which nobody looked, if it was longer than three intervals; return whether it was."""
+        if last is None or (now - last).total_seconds() <= max(3 * interval, 6):
+            return False
+        # While every cycle fails, each new try sees the same gap grow
+        PollerGap.objects.update_or_create(host=self.host, began=last, defaults={"ended": now})
+        return True
+
+    def save_silences(self, silences: Mapping[tuple[date, str, int], int]) -> None:
+        """Add silences that ended to the counts of their days: (day, worker type, minutes)."""
+        known = {
+            (row.day, row.worker_type, row.minutes): row.pk
+            for row in Silence.objects.filter(host=self.host, day__in={day for day, _, _ in silences})
+        }
+        for key, number in silences.items():
+            if key in known:
+                Silence.objects.filter(pk=known[key]).update(count=models.F("count") + number)
+            else:
+                day, kind, minutes = key
+                Silence.objects.create(host=self.host, day=day, worker_type=kind, minutes=minutes, count=number)
 
     def load(self, roster: Roster) -> None:
         """Take up what earlier pollers of this host knew: runs and cursors of logs."""
@@ -280,9 +298,17 @@ class Store:
             announce(Change.Kind.POLLER, [self.poller_id], error_since)
         Poller.objects.filter(pk=self.poller_id).update(**values)
 
-    def prune(self, now: datetime) -> None:
-        """Empty the outbox of what no page can still be waiting for."""
+    def prune(self, now: datetime, events_kept: timedelta, breathe: Callable[[], None] = lambda: None) -> None:
+        """Empty the outbox of what no page can still be waiting for, and the stream of what was stored too long ago."""
         Change.objects.filter(at__lt=now - CHANGES_KEPT).delete()
+        for _ in range(PRUNED_AT_ONCE):
+            breathe()
+            # Keys rise with the time of storing, so the oldest are found without an index of their own
+            oldest = Event.objects.order_by("pk").values_list("pk", "stored_at")[:EVENTS_PER_TRANSACTION]
+            pks = [pk for pk, stored_at in oldest if stored_at < now - events_kept]
+            Event.objects.filter(pk__in=pks).delete()
+            if len(pks) < EVENTS_PER_TRANSACTION:
+                break
 
 
 def _tasks_done(run: Run) -> tuple[str, ...]:

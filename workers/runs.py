@@ -60,6 +60,7 @@ class Run:
     verdict: Verdict | None = None
     health: Health | None = None
     health_since: datetime | None = None
+    heard: datetime | None = None  # its last sign of life that this poller was there to see
     missed: int = 0  # full scans in a row that found no file of it
     due: datetime | None = None  # when time alone may change the verdict
     stored: tuple[Any, ...] = ()  # the row as last written

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import orjson
 
 from .layout import SPECS
-from .records import CheckIn, Document, Other, PmDaemon, PmEntry, PmState, Problem, Sign, Spec, StatusFile
+from .records import CheckIn, Document, HealthAlerts, Other, PmDaemon, PmEntry, PmState, Problem, Sign, Spec, StatusFile
 from .redaction import may_hold_secret, redact, redact_text, redacted_slice, storable
 
 #: What our columns hold, in characters. An id must be whole, so a longer one is not used; other words are cut.
@@ -27,6 +27,7 @@ TEXT_LENGTH = 20_000
 MAX_DEPTH = 100
 MAX_PID = 4_194_304  # Linux: the largest pid_max
 MAX_COUNT = 2**63 - 1  # what a column of tokens holds
+MOST_TARGETS = 10  # priorities of health-alerts.json that have a time
 MAX_TIME_LIMIT = 60 * 24 * 366  # minutes
 
 # --- times ------------------------------------------------------------------------------------------------------------
@@ -663,6 +664,20 @@ def parse_pm_heartbeat(data: bytes) -> PmDaemon | Problem:
         loops_completed=look.count(_keys("loop_count"), 2**31 - 1),
         status=look.text(_STATUS, WORD_LENGTH),
     )
+
+
+def parse_health_alerts(data: bytes) -> HealthAlerts | Problem:
+    """Read the targets of ``coordination/health-alerts.json``: minutes by priority (``sla_config``)."""
+    document = _load_object(data)
+    if isinstance(document, Problem):
+        return document
+    config = document.get("sla_config")
+    targets = {
+        _clip(storable(name), WORD_LENGTH): float(minutes)
+        for name, minutes in (config.items() if type(config) is dict else ())
+        if type(minutes) in (int, float) and 0 < minutes <= MAX_TIME_LIMIT
+    }
+    return HealthAlerts(dict(sorted(targets.items(), key=lambda item: item[1])[:MOST_TARGETS]))
 
 
 _FILE_STAMP = re.compile(r"-\d{8}T\d{6}Z?\Z")

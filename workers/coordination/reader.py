@@ -26,9 +26,20 @@ from .files import (
     read_whole,
     stamp_of,
 )
-from .layout import ACTIVE, AGENTS_WORKER_LOGS, AGENTS_WORKERS, CHECKINS, EVENTS, PM_HEARTBEAT, PM_STATE, SPECS, Layout
-from .parser import parse_checkin, parse_pm_heartbeat, parse_pm_state, parse_spec
-from .records import CheckIn, FileStamp, Other, PmDaemon, PmState, Problem, Scan, Spec, SpecSeen
+from .layout import (
+    ACTIVE,
+    AGENTS_WORKER_LOGS,
+    AGENTS_WORKERS,
+    CHECKINS,
+    EVENTS,
+    HEALTH_ALERTS,
+    PM_HEARTBEAT,
+    PM_STATE,
+    SPECS,
+    Layout,
+)
+from .parser import parse_checkin, parse_health_alerts, parse_pm_heartbeat, parse_pm_state, parse_spec
+from .records import CheckIn, FileStamp, HealthAlerts, Other, PmDaemon, PmState, Problem, Scan, Spec, SpecSeen
 from .traces import TraceReader
 
 LARGEST_SPEC = 4 * 1024 * 1024  # bytes
@@ -114,6 +125,7 @@ class DirectoryReader:
         if len(here) != len(self.specs):
             self._remove(self.specs.keys() - set(here), scan)
         self._scan_pm(scan, now)
+        self._scan_alerts(scan, now)
         self._scan_checkins(scan, now)
         outside = not self.layout.inside(EVENTS)
         self._note(EVENTS, leads_out(os.path.realpath(self.layout.events)) if outside else None, scan)
@@ -126,6 +138,8 @@ class DirectoryReader:
                 self._scan_spec_path(path, scan, now)
         if paths & {PM_STATE, PM_HEARTBEAT}:
             self._scan_pm(scan, now)
+        if HEALTH_ALERTS in paths:
+            self._scan_alerts(scan, now)
         if any(path == CHECKINS or path.startswith(f"{CHECKINS}/") for path in paths):
             self._scan_checkins(scan, now)
         self._scan_logs(filter(self.layout.is_log, paths), scan)
@@ -377,6 +391,13 @@ class DirectoryReader:
         if beat.last_loop and (daemon.last_loop is None or beat.last_loop > daemon.last_loop):
             daemon = replace(daemon, last_loop=beat.last_loop, pid=beat.pid or daemon.pid)
         return replace(daemon, status=beat.status)
+
+    def _scan_alerts(self, scan: Scan, now: float) -> None:
+        alerts = self._take(HEALTH_ALERTS, LARGEST_STATE, lambda data, _: parse_health_alerts(data), now)
+        if alerts is not None:
+            self._note(HEALTH_ALERTS, alerts if isinstance(alerts, Problem) else None, scan)
+            if not isinstance(alerts, Problem):  # of a file that cannot be read, what it said last still holds
+                scan.alerts = alerts if isinstance(alerts, HealthAlerts) else HealthAlerts()
 
     def _scan_checkins(self, scan: Scan, now: float) -> None:
         """Read the check-in files that are new: the PM daemon deletes them once it has read them."""

@@ -122,6 +122,13 @@ class PmState:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthAlerts:
+    """What of ``coordination/health-alerts.json`` is configuration; the rest of it are alerts that somebody raised."""
+
+    targets: dict[str, float] = field(default_factory=dict)  # priority -> minutes until it is dealt with
+
+
+@dataclass(frozen=True, slots=True)
 class CheckIn:
     """A check-in file (``coordination/worker-checkins/``) or the heartbeat file that a worker writes itself."""
 
@@ -290,6 +297,7 @@ class Scan:
     removed: list[str] = field(default_factory=list)  # spec paths that are gone
     pm: PmState | Problem | None = None
     pm_gone: bool = False
+    alerts: HealthAlerts | None = None
     checkins: list[CheckIn] = field(default_factory=list)
     traces: dict[str, Traces] = field(default_factory=dict)  # by worker id
     logs: list[str] = field(default_factory=list)  # paths of logs that grew, shrank or were replaced

@@ -20,6 +20,7 @@ from django.db.models import Q
 
 from workers.coordination import writer
 from workers.coordination.records import ProcessKey
+from workers.incident_store import close_recovered
 from workers.models import Change, Remediation, RemediationStep
 from workers.processes import own_key
 from workers.sql import announce
@@ -255,6 +256,8 @@ class Executor:
             moved = moved or (step.kind in MOVED_BY and not error)
             failed = failed or error
         state = State.FAILED if failed else State.DONE
+        if remediation.new_task_id and remediation.worker_id:
+            close_recovered(remediation, now())
         self._move_on(remediation, state, error=failed, finished_at=now(), holds=False)
 
     def _do(self, remediation: Remediation, step: RemediationStep) -> str:

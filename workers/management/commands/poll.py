@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Command(BaseCommand):
 
     def _once(self, home: Path, alarm: Alarm, *, as_json: bool) -> None:
         resume(Ground.here(home))  # what a killed process has left half done, before it is looked at
-        cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS, alarm.stopped)
+        cycle = _cycle(home, alarm)
         with Bar() as bar:
             cycle.start(now())
             report = cycle.run_once(now(), progress=bar)
@@ -117,7 +117,7 @@ class Command(BaseCommand):
         while not alarm.stopped.is_set():
             watch = FileWatch(alarm, [home / "coordination", home / "agents" / "workers"])
             try:
-                cycle = Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS, alarm.stopped)
+                cycle = _cycle(home, alarm)
                 cycle.start(now())
                 watch.start()
                 while not alarm.stopped.is_set():
@@ -144,6 +144,11 @@ class Command(BaseCommand):
         while not alarm.stopped.is_set() and (left := due - time.monotonic()) > 0:
             if paths := alarm.wait(left):
                 cycle.run_once(now(), paths=paths)
+
+
+def _cycle(home: Path, alarm: Alarm) -> Cycle:
+    kept = timedelta(days=settings.RELAY_EVENT_DAYS)
+    return Cycle(home, settings.RELAY_HOST, settings.RELAY_POLL_SECONDS, alarm.stopped, kept)
 
 
 class Bar:
