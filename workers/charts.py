@@ -18,9 +18,11 @@ NO_DATA = "no data"
 
 PLOT = 160.0  # pixels from the axis to the highest tick
 HEAD, HEAD_WITH_MARKS = 8.0, 24.0  # pixels above it, where marks are named
+ABOVE_TARGET = 12.0  # and for the words of a target at the highest tick
 FOOT = 22.0  # pixels below it, for labels
 CELL = 16.0  # pixels from row to row of a heat map
 LEAST = 2.0  # pixels; what is more than nothing is never thinner
+THICKEST = 9.0  # percent of the width; one column alone is a column, too
 LEAST_SHARE = 0.7  # percent of a bar
 LETTER = 6.5  # pixels of a letter of an axis, about
 WIDE, NARROW = 640.0, 270.0  # pixels of plot that labels are thinned out for; charts.css knows where one ends
@@ -581,13 +583,16 @@ class Columns(Plot):
         values = [each.values[index] or 0.0 for each in self.series]
         number = sum(value > 0 for value in values)
         room = max(self.up(sum(values)), LEAST * number)
-        x, width, y = _round((index + 0.16) * self.slot), _round(0.68 * self.slot), self.bottom
+        width, y = min(0.68 * self.slot, THICKEST), self.bottom
+        x = (index + 0.5) * self.slot - width / 2
         boxes = []
         for key, each, size in zip(self.keys, self.series, sizes(values, room, LEAST), strict=True):
             if size:
                 y -= size
                 # a line of the panel between parts, where they are thick enough for one
-                boxes.append(Box(x, _round(y), width, _round(max(size - 1, 1.0)), key, each.href(index)))
+                boxes.append(
+                    Box(_round(x), _round(y), _round(width), _round(max(size - 1, 1.0)), key, each.href(index))
+                )
         return boxes
 
     def _spot(self, index: int) -> Spot:
@@ -613,6 +618,10 @@ class Lines(Plot):
     kind: ClassVar[str] = "lines"
     _: KW_ONLY
     targets: Sequence[Target] = ()
+
+    @property
+    def head(self) -> float:
+        return super().head + (ABOVE_TARGET if self.targets else 0)
 
     @property
     def highest(self) -> float:
