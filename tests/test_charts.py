@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 
 from workers.charts import (
     COUNT,
-    HEAD_WITH_MARKS,
-    LEAST,
     NO_DATA,
-    PLOT,
     SECONDS,
     SHARE,
     Chart,
@@ -28,13 +25,11 @@ from workers.charts import (
     Shares,
     Target,
     Unit,
-    count,
-    duration,
-    percent,
-    short_count,
-    sizes,
-    ticks,
 )
+from workers.charts.columns import LEAST
+from workers.charts.parts import sizes
+from workers.charts.plot import HEAD_WITH_MARKS, PLOT
+from workers.charts.units import count, duration, percent, short_count, ticks
 from workers.views.chart_samples import GROUPS
 
 SAMPLES = [chart for group in GROUPS for chart in group.charts]
