@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from .parts import Key, Series, Table, Text, Value, rounded
@@ -62,7 +63,7 @@ class Chart:
         """Whether somewhere there is no figure of any series, which is drawn hatched."""
         return any(self._is_gap(index) for index in range(len(self.labels)))
 
-    @property
+    @cached_property
     def keys(self) -> list[Key]:
         return [Key(number, each.name, each.css) for number, each in enumerate(self.series)]
 

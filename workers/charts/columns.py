@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from .parts import Box, Spot, Table, rounded, sizes
@@ -18,7 +19,7 @@ class Columns(Plot):
 
     kind: ClassVar[str] = "columns"
 
-    @property
+    @cached_property
     def highest(self) -> float:
         return max((self.total(index) or 0.0 for index in range(len(self.labels))), default=0.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from .base import LETTER, Chart
@@ -32,7 +33,7 @@ class Heat(Chart):
     def legend(self) -> list[Key]:
         return []
 
-    @property
+    @cached_property
     def highest(self) -> float:
         return max((value for row in self.series for value in row.values if value is not None), default=0.0)
 

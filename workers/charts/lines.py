@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ class Lines(Plot):
     def head(self) -> float:
         return super().head + (ABOVE_TARGET if self.targets else 0)
 
-    @property
+    @cached_property
     def highest(self) -> float:
         return max(super().highest, *(target.value for target in self.targets), 0.0)
 
@@ -35,14 +36,14 @@ class Lines(Plot):
 
     @property
     def points(self) -> list[Point]:
-        return [point for key in self.keys for point in self._points(key) if point]
+        return [point for key in self.keys for point in self._points[key.number] if point]
 
     @property
     def strokes(self) -> list[Stroke]:
         return [
             Stroke(one.x, one.y, two.x, two.y, key)
             for key in self.keys
-            for one, two in pairwise(self._points(key))
+            for one, two in pairwise(self._points[key.number])
             if one and two
         ]
 
@@ -64,7 +65,12 @@ class Lines(Plot):
     def spots(self) -> list[Spot]:
         return [self._spot(index) for index in range(len(self.labels))]
 
-    def _points(self, key: Key) -> list[Point | None]:
+    @cached_property
+    def _points(self) -> list[list[Point | None]]:
+        """A point for each series and label, or None for a gap."""
+        return [self._points_of(key) for key in self.keys]
+
+    def _points_of(self, key: Key) -> list[Point | None]:
         series = self.series[key.number]
         known = [None, *series.values, None]
         return [
@@ -81,7 +87,7 @@ class Lines(Plot):
         ]
 
     def _spot(self, index: int) -> Spot:
-        points = [point for key in self.keys if (point := self._points(key)[index])]
+        points = [point for key in self.keys if (point := self._points[key.number][index])]
         top = min((point.y for point in points), default=self.bottom)
         return Spot(
             area=self._area(index),

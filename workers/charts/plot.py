@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from itertools import groupby
 
 from .base import LETTER, Chart
@@ -24,11 +25,11 @@ class Plot(Chart):
     _: KW_ONLY
     marks: Sequence[Mark] = ()
 
-    @property
+    @cached_property
     def highest(self) -> float:
         return max((value for each in self.series for value in each.values if value is not None), default=0.0)
 
-    @property
+    @cached_property
     def scale(self) -> tuple[float, ...]:
         return ticks(self.highest, self.unit)
 
