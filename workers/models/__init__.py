@@ -4,6 +4,9 @@ Every column has one writer: observed state is written by the poller of the row'
 ``Change`` is the outbox that pages are pushed from, ``HealthChange`` the history that is kept.
 """
 
+from .administration import Attendant, Installation, SettingChange
+from .alerting import Alert, AlertRule, Channel, Delivery, Severity
+from .autopilot import Decision, Policy
 from .event import Event, EventCount, LogFile, LogRelay
 from .finding import Finding
 from .history import Fold, Incident, Mark, RootCause, Silence
@@ -13,7 +16,13 @@ from .remediation import Remediation, RemediationBatch, RemediationStep
 from .worker import HealthChange, Worker, WorkerDocument
 
 __all__ = [
+    "Alert",
+    "AlertRule",
+    "Attendant",
     "Change",
+    "Channel",
+    "Decision",
+    "Delivery",
     "Event",
     "EventCount",
     "Finding",
@@ -21,16 +30,20 @@ __all__ = [
     "HealthChange",
     "HostProcesses",
     "Incident",
+    "Installation",
     "Limit",
     "LogFile",
     "LogRelay",
     "Mark",
+    "Policy",
     "Poller",
     "PollerGap",
     "Remediation",
     "RemediationBatch",
     "RemediationStep",
     "RootCause",
+    "SettingChange",
+    "Severity",
     "Silence",
     "Worker",
     "WorkerDocument",

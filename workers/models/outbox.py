@@ -18,6 +18,8 @@ class Change(models.Model):
         PROCESSES = "processes"
         FINDINGS = "findings"
         INCIDENT = "incident"
+        ALERT = "alert"
+        POLICY = "policy"
 
     kind = models.CharField(max_length=20, choices=Kind.choices)
     key = models.BigIntegerField(null=True, help_text="Primary key of what changed.")

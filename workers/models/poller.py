@@ -39,6 +39,12 @@ class Poller(models.Model):
         default=dict, help_text="Minutes until a repair, by priority, as health-alerts.json says."
     )
 
+    prevention = models.JSONField(
+        default=dict, help_text="What the fleet's own configuration, alerts and other daemons say, as it was read last."
+    )
+    disk_free_bytes = models.BigIntegerField(null=True, help_text="Where the home lies.")
+    disk_total_bytes = models.BigIntegerField(null=True)
+
     def __str__(self) -> str:
         return self.host
 
