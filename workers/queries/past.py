@@ -71,7 +71,8 @@ class PastQuery:
         if at and with_ and with_ < at:
             at, with_ = with_, at
         if at is None or at >= now:
-            ignored += ["the comparison, as it needs a moment that is over"] if with_ else []
+            ignored += ["the comparison, which needs a moment that is over"] if with_ else []
+            ignored += ["so this is the fleet as it is now"] if ignored else []
             return cls(now, present=True, ignored=tuple(ignored))
         if with_ == at:
             ignored.append("the comparison of a moment with itself")
@@ -128,9 +129,9 @@ def _moment(params: QueryDict, name: str, now: datetime, ignored: list[str]) -> 
         return now if text else None
     moment = parse_time(text) or parse_time(text.replace(" ", "+"))  # a plus that stands for itself reaches us as blank
     if moment is None:
-        ignored.append(f"{name} “{text[:40]}”, which is no time between 2000 and 2100; {EXAMPLE}")
+        ignored.append(f"{name} “{text[:40]}”, which is no time between 2000 and 2100 ({EXAMPLE})")
     elif moment > now:
-        ignored.append(f"{name} “{text[:40]}”, which lies ahead; now is the latest that can be shown")
+        ignored.append(f"{name} “{text[:40]}”, which lies ahead; now was taken in its place")
         return now
     return moment
 
