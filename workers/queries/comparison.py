@@ -14,7 +14,6 @@ from workers.models import HealthChange, Worker
 
 from .fleet import HEAVY, Facet
 from .past import (
-    LAST,
     NEW,
     OVER,
     SEVERITY,
@@ -22,6 +21,7 @@ from .past import (
     UNWATCHED,
     PastQuery,
     facets,
+    last_change,
     on_a_page,
     pages,
     passes,
@@ -154,8 +154,7 @@ def _pairs(query: PastQuery, first: datetime, second: datetime) -> list[Pair]:
     adapt = connection.ops.adapt_datetimefield_value
     where, words = searched(query, "b.reason")
     sql = f"""SELECT w.id, a.id, a.new, b.id, b.new, w.created_at > %s, w.worker_type, w.master, w.host
-        FROM workers_worker w JOIN workers_healthchange b ON b.id = {LAST}
-        LEFT JOIN workers_healthchange a ON a.id = {LAST}
+        FROM workers_worker w {last_change("b")} {last_change("a", "LEFT JOIN")}
         WHERE (b.new NOT IN {OVER} OR b.at > %s){where}"""  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(first), adapt(second), adapt(first), adapt(first), *words])

@@ -196,10 +196,17 @@ class Group(NamedTuple):
     number: int
 
 
-#: The last change of a run at or before a moment; by the index on both, so that a long history costs no more.
-LAST = """(SELECT c.id FROM workers_healthchange c WHERE c.worker_id = w.id AND c.at <= %s
-ORDER BY c.at DESC, c.id DESC LIMIT 1)"""
 OVER = f"({', '.join(repr(str(state)) for state in sorted(ENDED))})"
+
+
+def last_change(alias: str, how: str = "JOIN") -> str:
+    """Join the last change of each run `w` at or before a moment, the one value: by the index on both, so that a long
+    history costs no more. PostgreSQL would read all of it for the plain join; SQLite has no lateral one.
+    """
+    last = "FROM workers_healthchange c WHERE c.worker_id = w.id AND c.at <= %s ORDER BY c.at DESC, c.id DESC LIMIT 1"
+    if connection.vendor == "postgresql":
+        return f"{how} LATERAL (SELECT c.id, c.new, c.at, c.reason {last}) {alias} ON TRUE"
+    return f"{how} workers_healthchange {alias} ON {alias}.id = (SELECT c.id {last})"
 
 
 def searched(query: PastQuery, reason: str) -> tuple[str, list[str]]:
@@ -220,7 +227,7 @@ def known(query: PastQuery) -> list[Known]:
     adapt = connection.ops.adapt_datetimefield_value
     where, words = searched(query, "h.reason")
     sql = f"""SELECT w.id, h.id, h.new, w.worker_type, w.master, w.host
-        FROM workers_worker w JOIN workers_healthchange h ON h.id = {LAST}
+        FROM workers_worker w {last_change("h")}
         WHERE (h.new NOT IN {OVER} OR h.at >= %s){where} ORDER BY h.at, w.id"""  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(query.at), adapt(query.at - RECENT), *words])
