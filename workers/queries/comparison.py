@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -31,18 +32,28 @@ from .view import ENDED
 from .vigil import Blind, Vigils, vigils
 
 
-class Pair(NamedTuple):
-    """What was known of a run at both moments, as the database gives it."""
+class Kind(NamedTuple):
+    """What is the same for many runs and therefore looked at once, as the database gives it."""
 
-    worker: int  # primary keys
-    first_change: int | None
-    first: str | None
-    second_change: int
+    first: str | None  # the verdicts, as far as they were known
     second: str
+    changed: Any  # whether there was a change in between, also one that was taken back
     created_between: Any
     worker_type: str
     master: str
     host: str
+
+
+class Group(NamedTuple):
+    """How many runs are of a kind, and the way from state to state that this makes."""
+
+    way: tuple[str, str]
+    kind: Kind
+    number: int
+
+
+#: Of a run with its keys in front, its Kind.
+KIND = itemgetter(slice(3, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +129,19 @@ def compare(query: PastQuery, now: datetime) -> Comparison:
     first, second = query.at, query.with_ or now
     watch = vigils(first, second, now)
     blind = [{vigil.host for vigil in watch.unwatched(moment)} for moment in (first, second)]
-    pairs = [(_came(pair, blind[0]), _went(pair, blind[1]), pair) for pair in _pairs(query, first, second)]
-    passing = {values for values in {pair[6:] for _, _, pair in pairs} if passes(values, query)}
-    narrowed = [each for each in pairs if each[2][6:] in passing]
-    differing = [each for each in narrowed if each[0] != each[1]]
-    same = [each for each in narrowed if each[0] == each[1] and each[0] != UNWATCHED]
-    counts = Counter((came, went) for came, went, _ in differing)
-    groups = Counter(pair[6:] for came, went, pair in pairs if came != went and query.move in (None, (came, went)))
-    listed = [each for each in differing if query.move in (None, each[:2])]
-    listed.sort(key=lambda each: (SEVERITY[each[1]], _place(each[0]), each[2].worker))
+    runs = _runs(query, first, second)
+    kinds = list(map(KIND, runs))
+    every = [_group(Kind._make(kind), number, *blind) for kind, number in Counter(kinds).items()]
+    narrowed = [group for group in every if passes(group.kind[4:], query)]
+    differing = [group for group in narrowed if group.way[0] != group.way[1]]
+    same = [group for group in narrowed if group.way[0] == group.way[1] != UNWATCHED]
+    counts: Counter[tuple[str, str]] = Counter()
+    for group in differing:
+        counts[group.way] += group.number
+    ways = {group.kind: group.way for group in differing if query.move in (None, group.way)}
+    listed = [(ways[kind], run) for kind, run in zip(kinds, runs, strict=True) if kind in ways]
+    order = {way: (SEVERITY[way[1]], SEVERITY.get(way[0], len(SEVERITY))) for way in ways.values()}
+    listed.sort(key=lambda each: order[each[0]])
     query, ignored = on_a_page(query, len(listed))
     start = (query.page - 1) * query.size
     table, columns = _table(query, counts)
@@ -136,43 +151,48 @@ def compare(query: PastQuery, now: datetime) -> Comparison:
         rows=_rows(listed[start : start + query.size], first, second),
         table=table,
         went=columns,
-        facets=facets(query, list(groups.items())),
+        facets=facets(
+            query,
+            [
+                (group.kind[4:], group.number)
+                for group in every
+                if group.way[0] != group.way[1] and query.move in (None, group.way)
+            ],
+        ),
         matching=len(listed),
-        moved=len(differing),
-        new=sum(came == NEW for came, _, _ in differing),
-        ended=sum(went in ENDED for _, went, _ in differing),
-        unchanged=len(same),
-        back=sum(pair.first_change != pair.second_change for _, _, pair in same),
-        unseen=sum(came == went == UNWATCHED for came, went, _ in narrowed),
+        moved=counts.total(),
+        new=sum(number for (came, _), number in counts.items() if came == NEW),
+        ended=sum(number for (_, went), number in counts.items() if went in ENDED),
+        unchanged=sum(group.number for group in same),
+        back=sum(group.number for group in same if group.kind.changed),
+        unseen=sum(group.number for group in narrowed if group.way == (UNWATCHED, UNWATCHED)),
         vigils=watch,
         ignored=ignored,
     )
 
 
-def _pairs(query: PastQuery, first: datetime, second: datetime) -> list[Pair]:
-    """Every run that a search finds and that had a verdict by the second moment; what ended before the first apart."""
+def _runs(query: PastQuery, first: datetime, second: datetime) -> list[tuple[Any, ...]]:
+    """Read the key, the keys of both changes and the Kind of every run that a search finds and that had a verdict by
+    the second moment; what ended before the first apart.
+    """
     adapt = connection.ops.adapt_datetimefield_value
     where, words = searched(query, "b.reason")
-    sql = f"""SELECT w.id, a.id, a.new, b.id, b.new, w.created_at > %s, w.worker_type, w.master, w.host
+    sql = f"""SELECT w.id, a.id, b.id, a.new, b.new, a.id <> b.id, w.created_at > %s, w.worker_type, w.master, w.host
         FROM workers_worker w {last_change("b")} {last_change("a", "LEFT JOIN")}
-        WHERE (b.new NOT IN {OVER} OR b.at > %s){where}"""  # noqa: S608
+        WHERE (b.new NOT IN {OVER} OR b.at > %s){where} ORDER BY w.id"""  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(first), adapt(second), adapt(first), adapt(first), *words])
-        return [Pair._make(row) for row in cursor.fetchall()]
+        return cursor.fetchall()
 
 
-def _came(pair: Pair, blind: set[str]) -> str:
-    if pair.first is None:  # what its spec dates later was not there, whoever watched
-        return UNWATCHED if pair.host in blind and not pair.created_between else NEW
-    return UNWATCHED if pair.host in blind and pair.first not in ENDED else pair.first
-
-
-def _went(pair: Pair, blind: set[str]) -> str:
-    return UNWATCHED if pair.host in blind and pair.second not in ENDED else pair.second
-
-
-def _place(state: str) -> int:
-    return len(STATES) if state == NEW else SEVERITY[state]
+def _group(kind: Kind, number: int, blind_first: set[str], blind_second: set[str]) -> Group:
+    """Say from what to what that is: what had not ended and nobody watched is unwatched."""
+    came, went = kind.first or NEW, kind.second
+    if kind.host in blind_first and came not in ENDED and not (came == NEW and kind.created_between):
+        came = UNWATCHED  # what its spec dates later was not there, whoever watched
+    if kind.host in blind_second and went not in ENDED:
+        went = UNWATCHED
+    return Group((came, went), kind, number)
 
 
 def _table(
@@ -192,22 +212,16 @@ def _table(
     return tuple((came, tuple(cell(came, went) for went in columns)) for came in rows), columns
 
 
-def _rows(listed: list[tuple[str, str, Pair]], first: datetime, second: datetime) -> tuple[Moved, ...]:
-    keys = [pair.worker for _, _, pair in listed]
+def _rows(
+    listed: list[tuple[tuple[str, str], tuple[Any, ...]]], first: datetime, second: datetime
+) -> tuple[Moved, ...]:
+    keys = [run[0] for _, run in listed]
     workers = Worker.objects.defer(*HEAVY, "reasons").in_bulk(keys)
-    wanted = {key for _, _, pair in listed for key in (pair.first_change, pair.second_change) if key}
-    changes = HealthChange.objects.in_bulk(wanted)
+    changes = HealthChange.objects.in_bulk({key for _, run in listed for key in run[1:3] if key})
     between = HealthChange.objects.filter(worker__in=keys, at__gt=first, at__lte=second)
     numbers = dict(between.order_by().values_list("worker").annotate(n=Count("pk")))
     return tuple(
-        Moved(
-            worker=workers[pair.worker],
-            came=came,
-            went=went,
-            first=changes.get(pair.first_change or 0),
-            second=changes[pair.second_change],
-            changes=numbers.get(pair.worker, 0),
-        )
-        for came, went, pair in listed
-        if pair.worker in workers and pair.second_change in changes  # both may have been removed this moment
+        Moved(workers[key], came, went, changes.get(before), changes[after], numbers.get(key, 0))
+        for (came, went), (key, before, after, *_) in listed
+        if key in workers and after in changes  # both may have been removed this moment
     )

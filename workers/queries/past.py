@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -108,6 +109,11 @@ class PastQuery:
     def filtered(self) -> bool:
         return bool(self.health or self.worker_type or self.master or self.host or self.q or self.move)
 
+    @cached_property
+    def narrowed(self) -> tuple[tuple[str, str], ...]:
+        """The columns that have to hold a certain value, with that value."""
+        return tuple((name, value) for name in FACETS if (value := getattr(self, name)))
+
     @property
     def cleared(self) -> PastQuery:
         """The same moments without any filter."""
@@ -184,7 +190,7 @@ class Known(NamedTuple):
     host: str
 
 
-#: What is the same for many runs, and therefore looked at once: the verdict and the columns to filter by.
+#: Of a Known, what is the same for many runs and therefore looked at once: the verdict and the columns to filter by.
 GROUP = itemgetter(slice(2, None))
 
 
@@ -218,8 +224,9 @@ def searched(query: PastQuery, reason: str) -> tuple[str, list[str]]:
     return "".join(f" AND ({somewhere})" for _ in words), [word for word in for_like for _ in columns]
 
 
-def known(query: PastQuery) -> list[Known]:
-    """Every run that a search finds, with its last verdict at that moment; what had ended for longer apart.
+def known(query: PastQuery) -> list[tuple[Any, ...]]:
+    """Read a Known, as a plain tuple, of every run that a search finds, with its last verdict at that moment; what had
+    ended for longer apart.
 
     The longest in its state comes first. Written out, since the mapper takes several times as long over ten thousand
     runs as the database does.
@@ -231,7 +238,7 @@ def known(query: PastQuery) -> list[Known]:
         WHERE (h.new NOT IN {OVER} OR h.at >= %s){where} ORDER BY h.at, w.id"""  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(query.at), adapt(query.at - RECENT), *words])
-        return [Known._make(row) for row in cursor.fetchall()]
+        return cursor.fetchall()
 
 
 #: Where a state stands in lists: what nobody watched, with what nobody knows.
@@ -367,12 +374,9 @@ def shows(state: str, query: PastQuery) -> bool:
     return state in query.health if query.health else state not in ENDED
 
 
-def passes(values: Iterable[str], query: PastQuery, without: str = "") -> bool:
+def passes(values: tuple[str, ...], query: PastQuery, without: str = "") -> bool:
     """Whether a run with these values of FACETS passes the filters, one apart."""
-    return all(
-        name == without or not (wanted := getattr(query, name)) or wanted == value
-        for name, value in zip(FACETS, values, strict=True)
-    )
+    return all(values[FACETS.index(name)] == wanted for name, wanted in query.narrowed if name != without)
 
 
 def facets(query: PastQuery, groups: list[tuple[tuple[str, ...], int]]) -> tuple[Facet, ...]:
@@ -409,7 +413,8 @@ def _tile(query: PastQuery, state: str, count: int) -> PastTile:
     return PastTile(state, count, state in query.health, query.toggled(state).string, state in ENDED)
 
 
-def _rows(listed: list[tuple[str, Known]], at: datetime, watch: Vigils) -> tuple[PastRow, ...]:
+def _rows(found: list[tuple[str, tuple[Any, ...]]], at: datetime, watch: Vigils) -> tuple[PastRow, ...]:
+    listed = [(state, Known._make(run)) for state, run in found]
     keys = [run.worker for _, run in listed]
     workers = Worker.objects.defer(*HEAVY, "reasons").in_bulk(keys)
     changes = HealthChange.objects.in_bulk([run.change for _, run in listed])

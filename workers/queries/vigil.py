@@ -79,7 +79,9 @@ class Vigils:
 def vigils(first: datetime, last: datetime, now: datetime) -> Vigils:
     """Read when each host was watched, its gaps between two moments included. Three queries."""
     watching = watches(now)
-    seen = dict(Worker.objects.order_by().values_list("host").annotate(first=Min("first_seen_at")))
+    # the run that a host's poller entered first is the one that it saw first; an index holds both, but not the time
+    firsts = Worker.objects.order_by().values("host").annotate(first=Min("pk")).values("first")
+    seen = dict(Worker.objects.filter(pk__in=firsts).values_list("host", "first_seen_at"))
     gaps: dict[str, list[Blind]] = {}
     for host, began, ended in PollerGap.objects.order_by("began").values_list("host", "began", "ended"):
         gaps.setdefault(host, []).append(Blind(began, ended))
