@@ -1,7 +1,7 @@
 // The keyboard: / search, j k move, Enter open, x select, p problems only, ? help. What has the focus is where one is.
 (() => {
   "use strict";
-  const LINKS = "#list th.id a, #stream summary, .audit th a, #findings [data-move]";
+  const LINKS = "#list th.id a, #past th.id a, #stream summary, .audit th a, #findings [data-move]";
   const links = () => [...document.querySelectorAll(LINKS)];
   const help = document.getElementById("help");
 

@@ -29,9 +29,12 @@ SHAPES = {
     Health.CANCELLED: "⊘",
     Health.GONE: "∅",
     Health.UNKNOWN: "?",
+    "unwatched": "▨",  # of a past moment: nobody looked
+    "new": "+",  # of two moments that are compared: not there at the first
 }
+LABELS = {**{state.value: state.label for state in Health}, "unwatched": "Unwatched", "new": "Not there yet"}
 _BADGES = {
-    state: format_html('<span class="badge {}"><i aria-hidden="true">{}</i>{}</span>', state, shape, state.label)
+    state: format_html('<span class="badge {}"><i aria-hidden="true">{}</i>{}</span>', state, shape, LABELS[state])
     for state, shape in SHAPES.items()
 }
 MISSING = SafeString('<span class="none">—</span>')
@@ -40,17 +43,17 @@ MISSING = SafeString('<span class="none">—</span>')
 @register.simple_tag
 def badge(state: str) -> SafeString:
     """A state as shape, word and colour."""
-    return _BADGES[Health(state)]
+    return _BADGES[state]
 
 
 @register.filter
 def shape(state: str) -> str:
-    return SHAPES[Health(state)]
+    return SHAPES[state]
 
 
 @register.filter
 def label(state: str) -> str:
-    return Health(state).label
+    return LABELS[state]
 
 
 @register.simple_tag
@@ -125,6 +128,26 @@ def source_link(source: str, worker: Worker) -> SafeString:
     else:
         address = "#timeline" if path.startswith("seen by") else "#activity-card"
     return format_html('<a class="source" href="{}">{}</a>', address, source)
+
+
+@register.simple_tag
+def then(moment: datetime) -> str:
+    """The address of the fleet as it was at that very moment, microseconds included: the change of it has happened."""
+    return f"{reverse('fleet')}?at={exact(moment)}"
+
+
+@register.filter
+def exact(moment: datetime) -> str:
+    """ISO 8601 in UTC with every digit that is known."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@register.filter
+def utc(moment: datetime, about: datetime | None = None) -> str:
+    """A point in time as pages of the past show it: in UTC whoever reads; without its date on the day of ``about``."""
+    moment = moment.astimezone(UTC)
+    day = about is None or about.astimezone(UTC).date() != moment.date()
+    return moment.strftime("%Y-%m-%d %H:%M:%S" if day else "%H:%M:%S")
 
 
 @register.filter

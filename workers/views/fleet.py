@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +18,7 @@ from workers.queries import SIZES, SORTS, Fleet, FleetQuery
 from workers.remediation.actions import IN_BULK
 
 from .page import for_viewers, frame
+from .past import past
 
 #: Parts of the page outside the list that a new list changes too.
 AROUND = ("tiles", "facets", "shown", "state")
@@ -25,8 +27,12 @@ AROUND = ("tiles", "facets", "shown", "state")
 @require_GET
 @for_viewers
 def fleet(request: HttpRequest) -> HttpResponse:
-    """Show the fleet; to htmx only the list and what changes with it."""
+    """Show the fleet; to htmx only the list and what changes with it. `?at=` shows it as it was."""
+    then = past(request) if request.GET.get("at", "").strip() else ()
+    if isinstance(then, HttpResponse):
+        return then
     shown = queries.fleet(FleetQuery.parse(request.GET), timezone.now())
+    shown = replace(shown, ignored=(*then, *shown.ignored))
     context = _context(shown)
     if request.headers.get("HX-Target") == "list":
         parts = [render_to_string("workers/fleet/list.html", context, request)]
