@@ -58,17 +58,17 @@ class FoldStore:
             self.held = None
 
     def hold(self, path: str, records: Iterable[LogRecord]) -> None:
-        """Keep records that were just stored until their turn; of most, what they say beside is not needed."""
+        """Keep records that were just stored until their turn."""
         if self.held is None:
             return
-        self.held += [(path, each if each.type == "worker_failed" else each._replace(data="")) for each in records]
+        self.held += [(path, each) for each in records]
         if len(self.held) > MOST_HELD:
             self.held = None
 
     def fold(self, roster: Roster, now: datetime, breathe: Breathe, progress: Callable[[int, int], None]) -> None:
         """Fold what is new into incidents and store them."""
         if self.held:
-            self.held.sort(key=lambda each: (each[1].at or now, each[0]))
+            self.held.sort(key=lambda each: each[1].at or now)
         records: Iterable[Held] = self.held if self.held is not None else self._read(breathe)
         total = len(self.held) if self.held is not None else self._events().filter(pk__gt=self.position).count()
         if total:

@@ -52,6 +52,7 @@ LATENESS = timedelta(minutes=1)
 PM_LOG = "coordination/pm-activity.jsonl"
 _LIFE, _TROUBLE, _FAILURE, _END, _BEAT = range(5)  # in this order at the same moment
 _PM, _HOST = "pm", "host"
+_LOOP = SAME_LOOP.total_seconds()
 
 
 class Meaning(NamedTuple):
@@ -137,8 +138,11 @@ class _Clock:
     last: datetime | None = None
 
     def beat(self, at: datetime) -> None:
-        if self.last is None or at > self.last:
-            self.awake += min(at - self.last, SAME_LOOP).total_seconds() if self.last else 0.0
+        last = self.last
+        if last is None:
+            self.last = at
+        elif at > last:
+            self.awake += min((at - last).total_seconds(), _LOOP)
             self.last = at
 
 
@@ -152,7 +156,6 @@ class Past:
         self.numbers = 0  # of the incidents that have begun so far
         self.subjects: dict[str, dict[str, Subject]] = {}  # by id, by run
         self.waiting: list[_Waiting] = []  # a heap
-        self._waits: set[_Waiting] = set()
         self.ancient: list[tuple[str, LogRecord]] = []  # troubles of before the floor, for the caller to take care of
         self.touched: set[str] = set()  # ids whose incidents may have changed; for the caller to read and clear
 
@@ -185,13 +188,10 @@ class Past:
             self.newest = at
         if at <= self.newest - LATENESS:
             self._apply(item)
-        elif item not in self._waits:
-            self._waits.add(item)
+        else:
             heapq.heappush(self.waiting, item)
         while self.waiting and self.waiting[0].at <= self.newest - LATENESS:
-            ready = heapq.heappop(self.waiting)
-            self._waits.discard(ready)
-            self._apply(ready)
+            self._apply(heapq.heappop(self.waiting))
 
     def _note(self, worker_id: str, facts: RunFacts | None) -> Subject:
         runs = self.subjects.setdefault(worker_id, {})
@@ -290,17 +290,16 @@ class Past:
     def settle(self, now: datetime | None = None) -> None:
         """Take the turns of records that nothing older can overtake any more: by ``now``, or of all that wait."""
         while self.waiting and (now is None or self.waiting[0].at <= now - LATENESS):
-            ready = heapq.heappop(self.waiting)
-            self._waits.discard(ready)
-            self._apply(ready)
+            self._apply(heapq.heappop(self.waiting))
 
     def incidents(self, ids: Iterable[str] | None = None) -> list[Incident]:
         """Return the incidents of some ids, or of all, as of the newest record; of records whose turn has come."""
         found = []
         for worker_id in self.subjects if ids is None else ids:
             runs = self.subjects.get(worker_id, {})
+            born = sorted(each.created_at for each in runs.values() if each.created_at)
             for run, subject in runs.items():
-                found += [as_incident(worker_id, run, self._by_now(spell), runs.values()) for spell in subject.spells]
+                found += [as_incident(worker_id, run, self._by_now(spell), born) for spell in subject.spells]
         return sorted(found, key=lambda each: (each.detected, each.worker_id, each.run, each.number))
 
     def _by_now(self, spell: Spell) -> Spell:
@@ -354,7 +353,6 @@ class Past:
         past.numbers = stored["numbers"]
         past.clocks = {name: _Clock(awake, as_moment(last)) for name, (awake, last) in stored["clocks"].items()}
         past.waiting = [_Waiting(datetime.fromisoformat(at), *rest) for at, *rest in stored["waiting"]]
-        past._waits = set(past.waiting)
         past.subjects = {
             worker_id: {run: as_subject(each) for run, each in runs.items()}
             for worker_id, runs in stored["subjects"].items()

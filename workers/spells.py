@@ -5,7 +5,8 @@ A spell is an incident in the making. All of this is small, and can be written a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -131,11 +132,11 @@ def is_over(subject: Subject, before: datetime) -> bool:
     return None not in ends and all(moment < before for moment in moments if moment)
 
 
-def as_incident(worker_id: str, run: str, spell: Spell, runs: Iterable[Subject]) -> Incident:
+def as_incident(worker_id: str, run: str, spell: Spell, born: Sequence[datetime]) -> Incident:
+    """``born``: when each run of the id was created, in order; a later one ends what lasts."""
     resolved, how = spell.resolved, spell.how
-    later = [each.created_at for each in runs if each.created_at and each.created_at > spell.first]
-    if resolved is None and later:
-        resolved, how = max(min(later), spell.last), How.REPLACED
+    if resolved is None and born and born[-1] > spell.first:
+        resolved, how = max(born[bisect_right(born, spell.first)], spell.last), How.REPLACED
     return Incident(
         worker_id=worker_id,
         run=run,

@@ -18,7 +18,7 @@ from .figures import Figure
 
 TABLES = (
     *("workers_worker", "workers_workerdocument", "workers_healthchange", "workers_change"),
-    *("workers_event", "workers_finding"),
+    *("workers_event", "workers_finding", "workers_incident"),
 )
 
 

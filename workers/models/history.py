@@ -34,7 +34,12 @@ class Incident(models.Model):
     # What was observed
     host = models.CharField(max_length=255)
     run = models.ForeignKey(
-        Worker, null=True, on_delete=models.SET_NULL, related_name="incidents", help_text="None: no spec is known."
+        Worker,
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="incidents",
+        db_index=False,
+        help_text="None: no spec is known.",
     )
     worker_id = models.CharField(max_length=255)
     kind = models.CharField(max_length=20, choices=[(kind.value, kind.value.capitalize()) for kind in Kind])
@@ -45,7 +50,12 @@ class Incident(models.Model):
     resolved = models.DateTimeField(null=True)
     how = models.CharField(max_length=30, blank=True, choices=[(how.value, how.value) for how in How])
     remediation = models.ForeignKey(
-        Remediation, null=True, on_delete=models.PROTECT, related_name="incidents", help_text="What resolved it."
+        Remediation,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="incidents",
+        db_index=False,
+        help_text="What resolved it.",
     )
     cause = models.TextField(blank=True, help_text="The reason of the verdict, or what the log says.")
     unwatched_seconds = models.FloatField(default=0, help_text="How much of it nobody watched, once it is over.")
@@ -60,7 +70,9 @@ class Incident(models.Model):
     note = models.TextField(blank=True)
     note_by = models.CharField(max_length=150, blank=True)
     note_at = models.DateTimeField(null=True)
-    root_cause = models.ForeignKey(RootCause, null=True, on_delete=models.SET_NULL, related_name="incidents")
+    root_cause = models.ForeignKey(
+        RootCause, null=True, on_delete=models.SET_NULL, related_name="incidents", db_index=False
+    )
 
     class Meta:
         permissions: ClassVar = [("acknowledge_incident", "Can acknowledge, note and label incidents")]
@@ -77,7 +89,6 @@ class Incident(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["detected", "id"], name="incidents_by_time"),
             models.Index(fields=["run", "kind"], name="incidents_of_run"),
-            models.Index(fields=["host", "worker_id"], name="incidents_of_id"),
         ]
 
     def __str__(self) -> str:
