@@ -112,7 +112,7 @@ def _database(env: Env, state: Path) -> dict[str, Any]:
             "timeout": 20,
             "init_command": (
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=134217728; "
-                "PRAGMA cache_size=-16000; PRAGMA journal_size_limit=67108864;"
+                "PRAGMA cache_size=-16000; PRAGMA journal_size_limit=67108864; PRAGMA wal_autocheckpoint=8000;"
             ),
         }
         config["CONN_MAX_AGE"] = None
