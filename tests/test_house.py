@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "spells": {"incidents"},
     "folding": {"coordination", "health", "incidents", "spells"},
     "measures": {"health", "incidents"},
+    "detection": {"health", "incidents"},
     "lease": {"models"},
     "watch": set(),
     "database": set(),
@@ -42,7 +43,9 @@ ALLOWED: dict[str, set[str]] = {
     "export": set(),
     "checks": set(),
     "supervisor": set(),
-    "queries": {"coordination", "finding_kinds", "health", "models", "remediation"},
+    "queries": {
+        *("coordination", "detection", "finding_kinds", "health", "incidents", "measures", "models", "remediation"),
+    },
     "fragments": {"queries", "remediation"},
     "outbox": set(),
     "door": set(),
