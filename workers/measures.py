@@ -36,7 +36,8 @@ class Spread(NamedTuple):
 
 def spread(durations: Iterable[timedelta]) -> Spread | None:
     """None where there is no case. What would be negative, since clocks jumped, counts as no time at all."""
-    sizes = sorted(max(each, timedelta()) for each in durations)
+    nothing = timedelta()
+    sizes = sorted([each if each > nothing else nothing for each in durations])
     if not sizes:
         return None
     count = len(sizes)
@@ -59,7 +60,7 @@ class Use(NamedTuple):
 
 def use(pairs: Iterable[tuple[float, float]]) -> Use | None:
     """Compare what was used with what was allowed. Who was allowed nothing, or used less than nothing, is no case."""
-    shares = sorted(used / allowed for used, allowed in pairs if allowed > 0 and used >= 0)
+    shares = sorted([used / allowed for used, allowed in pairs if allowed > 0 and used >= 0])
     if not shares:
         return None
     count = len(shares)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connection
 
@@ -15,38 +15,20 @@ from workers.measures import Spread, Use, spread, success_rate, use
 
 from .period import Period
 
+_HEALTH = {health.value: health for health in Health}
 _OUTCOMES = tuple(sorted(health.value for health in ENDED))
 _ENDED_AT = "COALESCE(ended_at, health_since)"
 #: A run belongs to a stretch in which it began or ended; it counts as over only where it ended in it. Where its spec
-#: gives no end, it ended when its verdict became so.
+#: gives no end, it ended when its verdict became so. The times are no bare columns, since Django would parse those at
+#: twice the price.
+_IS_OVER = f"health IN ({', '.join(['%s'] * len(_OUTCOMES))}) AND {_ENDED_AT} >= %s AND {_ENDED_AT} < %s"
 _RUNS = f"""
-SELECT worker_type, health, started_at, ended_at, time_limit_minutes, token_budget, tokens_used,
-  health IN ({", ".join(["%s"] * len(_OUTCOMES))}) AND {_ENDED_AT} >= %s AND {_ENDED_AT} < %s AS is_over
+SELECT worker_type, health, {_IS_OVER} AS is_over,
+  COALESCE(started_at, NULL), COALESCE(ended_at, NULL), time_limit_minutes, token_budget, tokens_used
 FROM workers_worker
 WHERE (started_at >= %s AND started_at < %s
-  OR health IN ({", ".join(["%s"] * len(_OUTCOMES))}) AND {_ENDED_AT} >= %s AND {_ENDED_AT} < %s)
+  OR {_IS_OVER})
 """  # noqa: S608 - only names and places
-
-
-class _Run(NamedTuple):
-    """A run as the database gives it."""
-
-    worker_type: str
-    health: str
-    started_at: Any
-    ended_at: Any
-    limit: float | None  # minutes
-    budget: int | None
-    tokens: int | None
-    over: Any  # whether it ended in the stretch
-
-    @property
-    def duration(self) -> timedelta | None:
-        """From its start to its end; None where one of them is missing, or they run backwards."""
-        if not (self.started_at and self.ended_at):
-            return None
-        began, ended = _moment(self.started_at), _moment(self.ended_at)
-        return ended - began if ended >= began else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,49 +68,95 @@ class Types:
 
 def worker_types(period: Period) -> Types:
     """Read the runs of a stretch by worker type, in one query. Its grouping says nothing here."""
-    by_type: dict[str, list[_Run]] = defaultdict(list)
-    runs = _read(period)
-    for run in runs:
-        by_type[run.worker_type].append(run)
-    rows = (_row(name, of_type) for name, of_type in by_type.items())
+    by_type = defaultdict[str, _Gathered](_Gathered)
+    total = _Gathered()
+    for name, *run in _read(period):
+        by_type[name].add(*run)
+    for gathered in by_type.values():
+        total.merge(gathered)
+    rows = [gathered.row(name) for name, gathered in by_type.items()]
     return Types(
         period=period,
         rows=tuple(sorted(rows, key=lambda row: (-row.runs, row.worker_type))),
-        total=_row("", runs),
+        total=total.row(""),
     )
 
 
-def _read(period: Period) -> list[_Run]:
+def _read(period: Period) -> list[tuple[Any, ...]]:
     since, until = (connection.ops.adapt_datetimefield_value(at) for at in (period.since, period.until))
     filters = period.filters
     sql = _RUNS + "".join(f" AND {connection.ops.quote_name(name)} = %s" for name in filters)
-    ended = [*_OUTCOMES, since, until]
+    is_over = [*_OUTCOMES, since, until]
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*ended, since, until, *ended, *filters.values()])
-        return [_Run._make(row) for row in cursor.fetchall()]
+        cursor.execute(sql, [*is_over, since, until, *is_over, *filters.values()])
+        return cursor.fetchall()
 
 
-def _row(worker_type: str, runs: list[_Run]) -> TypeRow:
-    over = [run for run in runs if run.over]
-    outcomes = [Health(run.health) for run in over]
-    timed = [(duration, run) for run in over if (duration := run.duration) is not None]
-    return TypeRow(
-        worker_type=worker_type,
-        runs=len(runs),
-        completed=outcomes.count(Health.COMPLETED),
-        failed=outcomes.count(Health.FAILED),
-        cancelled=outcomes.count(Health.CANCELLED),
-        success=success_rate(outcomes),
-        durations=spread(duration for duration, _ in timed),
-        untimed=len(over) - len(timed),
-        time=use((duration.total_seconds() / 60, run.limit) for duration, run in timed if run.limit is not None),
-        tokens=use((run.tokens, run.budget) for run in over if run.tokens is not None and run.budget is not None),
-    )
+class _Gathered:
+    """What counts of the runs of one type. A run is looked at once: there are many."""
+
+    def __init__(self) -> None:
+        self.runs = self.untimed = 0
+        self.outcomes: list[Health] = []
+        self.durations: list[timedelta] = []
+        self.time: list[tuple[float, float]] = []  # minutes used, and allowed
+        self.tokens: list[tuple[float, float]] = []
+
+    def add(
+        self,
+        health: str,
+        is_over: Any,
+        began: Any,
+        ended: Any,
+        limit: float | None,
+        budget: int | None,
+        tokens: int | None,
+    ) -> None:
+        self.runs += 1
+        if not is_over:
+            return
+        self.outcomes.append(_HEALTH[health])
+        duration = _duration(began, ended)
+        if duration is None:
+            self.untimed += 1
+        else:
+            self.durations.append(duration)
+            if limit is not None:
+                self.time.append((duration.total_seconds() / 60, limit))
+        if budget is not None and tokens is not None:
+            self.tokens.append((tokens, budget))
+
+    def merge(self, other: _Gathered) -> None:
+        self.runs += other.runs
+        self.untimed += other.untimed
+        self.outcomes += other.outcomes
+        self.durations += other.durations
+        self.time += other.time
+        self.tokens += other.tokens
+
+    def row(self, worker_type: str) -> TypeRow:
+        return TypeRow(
+            worker_type=worker_type,
+            runs=self.runs,
+            completed=self.outcomes.count(Health.COMPLETED),
+            failed=self.outcomes.count(Health.FAILED),
+            cancelled=self.outcomes.count(Health.CANCELLED),
+            success=success_rate(self.outcomes),
+            durations=spread(self.durations),
+            untimed=self.untimed,
+            time=use(self.time),
+            tokens=use(self.tokens),
+        )
 
 
-def _moment(value: Any) -> datetime:
-    """A time out of a plain cursor; SQLite may give it as text. All are in UTC, so only differences are right."""
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
+def _duration(began: Any, ended: Any) -> timedelta | None:
+    """From a start to an end; None where one of them is missing, or they run backwards."""
+    if not (began and ended):
+        return None
+    if isinstance(began, str):  # SQLite's, in UTC without saying so
+        began, ended = datetime.fromisoformat(began), datetime.fromisoformat(ended)
+    took: timedelta = ended - began
+    return took if took >= timedelta() else None
 
 
 HEADER = (
