@@ -215,7 +215,7 @@ class Effect:
     later: int  # real stalls that would have been noticed later
     earlier: int
     by: timedelta  # how much later or earlier, the middle one of them
-    missed: int  # real stalls that would have been over before they were noticed
+    missed: int  # real stalls that would have been over, or another trouble, before they were called
     called: int  # silences that ended by themselves and would be called stalled
     called_now: int  # as many, under the present limit
 
@@ -235,7 +235,7 @@ class Effect:
             word = "later" if self.suggested > self.present else "earlier"
             parts = [f"no real stall would have been noticed {word}"]
         if self.missed:
-            parts.append(f"{self.missed:,} would have been over before anybody noticed")
+            parts.append(f"{self.missed:,} would never have been called stalled")
         joint = "; " if self.suggested > self.present else ": "
         return f"{said}{joint}{'; '.join([*parts, self._silences])}."
 
