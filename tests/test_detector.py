@@ -349,6 +349,7 @@ def test_limits_are_suggested_by_worker_type_with_what_they_would_have_changed()
     assert found.all_types.silences.silences == 119
     page = drawn(found)
     assert first.effect.sentence in page
+    assert page.count("All types") == 1
     assert "Too few silences to say: at least 20 are needed." in page
 
 

@@ -67,6 +67,10 @@ def test_each_type_has_its_outcomes_and_durations() -> None:
     assert scan.durations.p90 == timedelta(minutes=100)  # the sixth of six
     assert (fix.success, fix.runs) == (0.0, 1)
     assert (types.total.runs, types.total.success) == (7, 4 / 6)
+    page = drawn(types)
+    assert page.count("All types") == 1
+    assert "66.7 %" in page
+    assert "1 h 40 min" in page
 
 
 def test_what_it_used_of_its_limit() -> None:

@@ -26,7 +26,7 @@ def percent(share: float | None, instead: str = "nothing to count") -> str | Saf
 
 
 @register.filter
-def length(duration: timedelta | None, instead: str = "nothing to count") -> str | SafeString:
+def took(duration: timedelta | None, instead: str = "nothing to count") -> str | SafeString:
     """A length of time in its two largest units: `40 s`, `6 min`, `3 h 5 min`, `2 d 4 h`. A dash for None."""
     if duration is None:
         return dash(instead)
