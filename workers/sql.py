@@ -20,11 +20,20 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 
 
+#: Records of one moment come together, and writing a time out takes a microsecond.
+_TEXTS: dict[datetime, str] = {}
+
+
 def moment(value: datetime | None) -> Any:
     """A time as the database takes it without going through a model field."""
     if value is None or not _sqlite():
         return value
-    return value.isoformat(" ")[:-6]  # all times are in UTC, so what is cut off is +00:00
+    text = _TEXTS.get(value)
+    if text is None:
+        if len(_TEXTS) >= 32_768:
+            _TEXTS.clear()
+        text = _TEXTS[value] = value.isoformat(" ")[:-6]  # all times are in UTC, so what is cut off is +00:00
+    return text
 
 
 @cache
