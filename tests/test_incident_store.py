@@ -258,6 +258,29 @@ def test_what_is_seen_live_stands_for_what_the_log_says_of_it(home: Home) -> Non
     assert Incident.objects.count() == 1
 
 
+def test_what_people_said_of_a_logged_incident_goes_over_to_the_live_one(home: Home) -> None:
+    created = now() - timedelta(hours=3)
+    path = home.spec(created_at=iso(created), status="pending", execution__started_at=None)
+    home.append(PM, loops("w-1", "zombie_detected", since=now() - timedelta(hours=2)))
+    poll(home)
+    Incident.objects.update(acknowledged=now(), acknowledged_by="kim", acknowledged_reason="known", note="see #7")
+    path.unlink()
+    home.spec(created_at=iso(created), execution__started_at=iso(created), resources__time_limit_minutes=600)
+    poll(home)
+    (zombie,) = Incident.objects.all()
+    assert (zombie.from_log, zombie.acknowledged_by, zombie.note) == (False, "kim", "see #7")
+
+
+def test_the_newest_records_wait_a_minute_for_older_ones_and_are_then_told(home: Home) -> None:
+    at = now().replace(microsecond=0)
+    home.append(PM, line("worker_failed", at, "w-9"))
+    cycle = started(home)
+    cycle.run_once(at + timedelta(seconds=1))
+    assert told() == []
+    cycle.run_once(at + timedelta(seconds=61))
+    assert told() == [("w-9", "failed", "")]
+
+
 def test_reading_on_goes_on_where_it_was_left_whatever_was_remembered(home: Home) -> None:
     text = loops("w-9", "worker_stalled", minutes=200).splitlines(keepends=True)
     cut = random.Random(3).sample(range(len(text)), 6)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Max
 
 from .coordination.records import LogRecord
 from .folding import Lookup, Past, RunFacts, newest_before
@@ -48,6 +47,7 @@ class FoldStore:
         self._first = True
         self._starts: list[datetime] = []  # of the PM daemon, not stored yet
         self._stored_at: datetime | None = None
+        self._looked_at: datetime | None = None  # when it was last looked at which are told of no more
 
     def load(self) -> None:
         """Take up what the poller before remembered."""
@@ -74,7 +74,8 @@ class FoldStore:
         if total:
             facts = _facts(roster, None if self.held is None else {each[1].worker_id for each in self.held})
             self._take(records, newest_before(facts), now, breathe, lambda done: progress(done, total))
-            self.position = self._events().aggregate(last=Max("pk"))["last"] or self.position
+            # Not the largest key by an aggregate: that would read every event
+            self.position = self._events().order_by("-pk").values_list("pk", flat=True).first() or self.position
         self.held = []
         self.past.settle(now)
         self._take_ancient(roster, now)
@@ -157,8 +158,10 @@ class FoldStore:
 
     def _save(self, now: datetime, breathe: Breathe) -> None:
         """Write the incidents that may have changed: those told of, and those that are told of no more."""
-        ids = self.past.touched | set(self.past.troubled())
-        self.past.touched = set()
+        ids, self.past.touched = self.past.touched, set()
+        if self._looked_at is None or now - self._looked_at >= STORE_EVERY:
+            self._looked_at = now
+            ids |= set(self.past.troubled())
         if self._first:  # whatever an interrupted first pass has left is numbered otherwise
             with transaction.atomic():
                 Incident.objects.filter(host=self.host, from_log=True).delete()

@@ -178,9 +178,7 @@ class Past:
             return
         facts = lookup(worker_id, at) if worker_id else None
         if meaning and worker_id:
-            subject = self._note(worker_id, facts)
-            if meaning.kind or subject.spells:
-                self.touched.add(worker_id)
+            self._note(worker_id, facts)
         rank, kind = (meaning.rank, record.type) if meaning and worker_id else (_BEAT, "")
         cause = _error(record.data) if kind == "worker_failed" else ""
         item = _Waiting(at, rank, kind, worker_id, facts.run if facts else "", watch, cause)
@@ -212,7 +210,6 @@ class Past:
         waiting = {(each.worker_id, each.run, RECORDS[each.type].kind) for each in self.waiting if each.type}
         known = any(spell.kind is meaning.kind for spell in subject.spells)
         if not known and (record.worker_id, run, meaning.kind) not in waiting:
-            self.touched.add(record.worker_id)
             cause = _error(record.data)
             self._apply(_Waiting(record.at, meaning.rank, record.type, record.worker_id, run, watch, cause))
 
@@ -223,6 +220,8 @@ class Past:
         if item.worker_id not in self.subjects:
             return
         meaning, subject = RECORDS[item.type], self.subjects[item.worker_id][item.run]
+        if meaning.kind or subject.spells:
+            self.touched.add(item.worker_id)
         self._expire(subject, item.at)
         if meaning.rank in (_LIFE, _BEAT):
             (live if meaning.rank == _LIFE else warn)(subject, item.at)

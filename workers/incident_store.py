@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import Q
@@ -22,6 +22,8 @@ FIELDS = (
     *("cause", "unwatched_seconds", "from_log", "seen", "number"),
     *("acknowledged_by", "acknowledged_reason", "note", "note_by"),
 )
+ACKNOWLEDGEMENT = ("acknowledged", "acknowledged_by", "acknowledged_reason")
+NOTE = ("note", "note_by", "note_at")
 #: A repair that ended no longer ago than this may have brought a turn about of a run that was in no trouble.
 JUST_NOW = timedelta(minutes=5)
 #: A query names so many keys at most.
@@ -177,8 +179,7 @@ def hide_told(host: str, runs: Iterable[int]) -> set[int]:
     hidden: set[int] = set()
     for pks in chunks(runs, AT_ONCE):
         both: dict[tuple[int, str], tuple[list[Incident], list[Incident]]] = defaultdict(lambda: ([], []))
-        columns = ("run", "kind", "began", "detected", "resolved", "from_log", "number")
-        for row in Incident.objects.filter(run__in=pks).only(*columns):
+        for row in Incident.objects.filter(run__in=pks):
             both[row.run_id or 0, row.kind][row.from_log].append(row)
         for live, logged in both.values():
             for row in logged:
@@ -186,10 +187,18 @@ def hide_told(host: str, runs: Iterable[int]) -> set[int]:
                 if seen is None:
                     continue
                 hidden.add(row.number or 0)
-                row.delete()
+                changes: dict[str, Any] = {}
                 if row.detected < seen.detected:
-                    seen.detected = max(row.detected, seen.began)
-                    Incident.objects.filter(pk=seen.pk).update(detected=seen.detected)
+                    changes["detected"] = seen.detected = max(row.detected, seen.began)
+                if row.acknowledged and not seen.acknowledged:  # what people said of it goes with it
+                    changes |= {name: getattr(row, name) for name in ACKNOWLEDGEMENT}
+                if row.note and not seen.note:
+                    changes |= {name: getattr(row, name) for name in NOTE}
+                if row.root_cause_id and not seen.root_cause_id:
+                    changes["root_cause_id"] = row.root_cause_id
+                row.delete()
+                if changes:
+                    Incident.objects.filter(pk=seen.pk).update(**changes)
     return hidden
 
 
