@@ -14,24 +14,31 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from django.db import close_old_connections, connection, connections
-from django.http import QueryDict
-from django.utils import timezone
+from django.db import close_old_connections, connections
 
-from . import door, fragments, queries
-from .models import Change, Remediation, Worker
-from .outbox import PATIENCE, Entry, Outbox, Replaced, open_outbox
-from .queries import SIZES, FleetQuery
-from .queries.events import EventQuery, activity_of, waiting
+from . import door, fragments
+from .models import Change
+from .outbox import Entry, Outbox, Replaced, open_outbox
+from .queries import FleetQuery
+from .queries.events import EventQuery
 from .queries.integrity import IntegrityQuery
-from .queries.integrity import integrity as read_integrity
-from .queries.processes import host_processes
-from .remediation.queries import batch_view, cards_of, worker_repairs
+from .renderings import (
+    activity_text,
+    arrive,
+    count,
+    events_waiting,
+    findings_of,
+    host_list,
+    pulse,
+    render,
+    repaired,
+    touched,
+)
+from .screens import View
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -46,83 +53,11 @@ DOOR_CHECK = 60.0
 EVENTS_AT_MOST = 0.5
 #: The least time between two looks at what is odd.
 FINDINGS_AT_MOST = 1.0
-#: Cards of remediations that one page may show.
-MOST_CARDS = 50
 #: Rows that are rendered before the others get their turn.
 CHUNK = 100
 #: Frames that may wait for a slow browser. Then it is cut off; when it is back it gets the present state.
 BACKLOG = 1000
 TRY_AGAIN_LATER = 1013
-
-
-@dataclass(frozen=True)
-class View:
-    """What a browser shows, as it says in the query string of its socket."""
-
-    query: FleetQuery | None = None  # a fleet page
-    shown: tuple[int, ...] | None = None  # the rows on it, in order; None: as its query says
-    worker: int | None = None  # a worker page
-    everything: bool = False  # every worker that changes
-    remediations: frozenset[int] = frozenset()  # cards on the page
-    batch: int | None = None  # an act on many
-    audit: bool = False  # the list of remediations
-    processes: bool = False  # the processes of the hosts
-    integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
-    events: EventQuery | None = None  # the stream of events
-    newest: int = 0  # the newest event that was stored when the stream was rendered
-    since: int | None = None  # the position of the outbox that it was rendered at
-
-    @property
-    def shows_repairs(self) -> bool:
-        return bool(self.remediations or self.batch or self.audit or self.worker)
-
-    def shows(self, repair: Repair) -> bool:
-        """Whether the page may show this remediation somewhere."""
-        mine = repair.pk in self.remediations or (self.batch is not None and self.batch == repair.batch)
-        return self.audit or mine or self.worker in repair.workers
-
-    @classmethod
-    def parse(cls, query_string: str) -> View:
-        """Read it. `view=…` and the page's own query string limit it; `shown` and `since` say what is on the screen."""
-        params = QueryDict(query_string)
-        since = _integer(params.get("since", ""))
-        if set(params) <= {"since"}:
-            return cls(everything=True, since=since)
-        cards = frozenset(_integers(params.get("remediation", ""))[:MOST_CARDS])
-        if "worker" in params:
-            return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
-        if params.get("view") == "events":
-            return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
-        if params.get("view") == "integrity":
-            return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
-        if "batch" in params:
-            return cls(batch=_integer(params["batch"]), since=since)
-        if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
-            shown = params.get("view")
-            return cls(remediations=cards, audit=shown == "remediations", processes=shown == "processes", since=since)
-        shown = params.get("shown")
-        keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
-        return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
-
-
-def _integers(text: str) -> list[int]:
-    return [key for part in text.split(",") if (key := _integer(part)) is not None]
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """A remediation that changed, as text, and what it is about."""
-
-    pk: int
-    workers: frozenset[int]
-    batch: int | None
-    new: bool
-    again: bool  # a preview of an act on many, in the place of one that had become wrong
-    texts: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -132,7 +67,7 @@ class Subscriber:
     send: Callable[[Any], Awaitable[None]]
     close: Callable[[int], Awaitable[None]]
     entry: door.Pass
-    view: View = View()
+    view: View = field(default_factory=View)
     keys: frozenset[int] = frozenset()
     sent: dict[str, str] = field(default_factory=dict)  # the last of each summary by name, without what ticks
     _waiting: list[dict[str, Any]] | None = None  # None: nothing is being sent
@@ -350,7 +285,7 @@ class Hub:
             for repair in await self._run(lambda: repaired(touched(keys, workers))):
                 messages = [frame(text) for text in repair.texts]
                 for subscriber in list(self.subscribers):
-                    if subscriber.view.shows(repair):
+                    if repair.shown_by(subscriber.view):
                         for message in messages:
                             subscriber.push(message)
                     listed = subscriber.view.audit or (repair.again and subscriber.view.batch == repair.batch)
@@ -441,134 +376,9 @@ def hub() -> Hub:
     return _hubs[loop]
 
 
-# What runs in the thread
-
-
 def _fresh(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     close_old_connections()
     try:
         return work(*args, **kwargs)
     finally:
         close_old_connections()
-
-
-def arrive(view: View) -> tuple[View, list[str]]:
-    """Complete a view with the rows that it shows, and render what has changed since it was rendered."""
-    if view.query is not None and view.shown is None:
-        view = replace(view, shown=tuple(queries.page_keys(view.query, timezone.now())))
-    if view.everything and view.since is None:
-        return view, []
-    changed = changed_since(view.since)
-    if view.everything:
-        return view, list(render(sorted(changed or ()), [])[0].values())
-    rows, pages = render(
-        [key for key in view.shown or () if changed is None or key in changed],
-        [view.worker] if view.worker is not None and (changed is None or view.worker in changed) else [],
-    )
-    cards = [text for repair in repaired(missed(view)) for text in repair.texts]
-    news = [fragments.news_of_remediations()] if view.audit and changed is None else []
-    return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news]
-
-
-def missed(view: View) -> set[int]:
-    """The remediations that a page may show as they were before: its cards, and the rows that changed meanwhile."""
-    if view.batch is None and not view.audit:
-        return set(view.remediations)
-    changed = changed_since(view.since, Change.Kind.REMEDIATION)
-    if view.batch is None:
-        return changed or set()
-    mine = set(Remediation.objects.filter(batch=view.batch).values_list("pk", flat=True))
-    return mine if changed is None else mine & changed
-
-
-def changed_since(position: int | None, kind: Change.Kind = Change.Kind.WORKER) -> set[int] | None:
-    """Keys of what changed behind a position; None where nobody can tell any more: then all may have."""
-    if position is None:
-        return None
-    outbox = Change.objects.all()
-    first, last = outbox.order_by("id").first(), outbox.order_by("-id").first()
-    if last is None or first is None:
-        return set() if position == 0 else None
-    if position > last.pk or position + 1 < first.pk:
-        return None
-    news = outbox.filter(pk__gt=position)
-    if connection.vendor == "postgresql":  # a smaller id may have been committed after the page was rendered
-        at = outbox.filter(pk__lte=position).order_by("-id").values_list("at", flat=True).first() or first.at
-        news = outbox.filter(pk__gt=position) | outbox.filter(at__gt=at - timedelta(seconds=PATIENCE))
-    return {key for key in news.filter(kind=kind).values_list("key", flat=True) if key is not None}
-
-
-def render(row_keys: list[int], page_keys: list[int]) -> tuple[dict[int, str], dict[int, list[str]]]:
-    """Render rows and worker pages; one query for the rows, one for the pollers."""
-    now = timezone.now()
-    rows: dict[int, str] = {}
-    if row_keys:
-        watching = queries.watches(now)
-        for start in range(0, len(row_keys), 500):
-            found = {row.worker.pk: row for row in queries.rows(row_keys[start : start + 500], watching, now)}
-            rows |= {key: fragments.row(found[key]) for key in row_keys[start : start + 500] if key in found}
-    return rows, {key: parts for key in page_keys if (parts := worker_parts(key, now))}
-
-
-def worker_parts(key: int, now: datetime) -> list[str]:
-    worker = Worker.objects.filter(pk=key).first()
-    if worker is None:
-        return []
-    return fragments.worker_parts(queries.worker_page(worker, (), 0, now), worker_repairs(worker, now))
-
-
-def touched(keys: set[int], workers: set[int]) -> set[int]:
-    """Remediations that look different now: those that changed, what they undo or stand in the place of, and those
-    whose new task has found its worker."""
-    tasks = Worker.objects.filter(pk__in=workers).exclude(task_id="").values_list("task_id", flat=True)
-    others = Remediation.objects.filter(pk__in=keys).values_list("undoes", "instead_of")
-    found = set(Remediation.objects.filter(new_task_id__in=set(tasks)).values_list("pk", flat=True))
-    return keys | found | {key for pair in others for key in pair if key is not None}
-
-
-def repaired(keys: set[int]) -> list[Repair]:
-    """Render remediations, each once, with the sum of the act on many that it belongs to."""
-    now = timezone.now()
-    found = []
-    summaries: dict[int, str] = {}
-    for card in cards_of(keys, now) if keys else ():
-        it, texts = card.remediation, fragments.remediation(card)
-        if it.batch and it.batch_id is not None:
-            if it.batch_id not in summaries:
-                summaries[it.batch_id] = fragments.batch(batch_view(it.batch, now, whole=False))
-            texts.append(summaries[it.batch_id])
-        about = frozenset(key for key in (it.worker_id, it.undoes and it.undoes.worker_id) if key)
-        new = it.state in (it.State.PLANNING, it.State.PLANNED)
-        again = it.batch_id is not None and it.instead_of_id is not None
-        found.append(Repair(it.pk, about, it.batch_id, new, again, tuple(texts)))
-    return found
-
-
-def events_waiting(query: EventQuery, newest: int) -> str:
-    return fragments.events_waiting(waiting(query, newest), query.with_changes().string)
-
-
-def activity_text(key: int) -> dict[str, str]:
-    worker = Worker.objects.filter(pk=key).first()
-    return {"activity": fragments.activity(activity_of(worker), timezone.now())} if worker else {}
-
-
-def findings_of(query: IntegrityQuery) -> dict[str, str]:
-    return fragments.integrity(read_integrity(query, timezone.now()))
-
-
-def host_list() -> str:
-    return fragments.host_list(host_processes(), timezone.now())
-
-
-def pulse(position: int) -> dict[str, str]:
-    now = timezone.now()
-    return fragments.pulse(queries.watches(now), position, now)
-
-
-def count(query: FleetQuery, shown: set[tuple[int, ...]]) -> tuple[dict[str, str], dict[tuple[int, ...], str]]:
-    """Count one view, and compare it with what each page shows of it."""
-    now = timezone.now()
-    texts = fragments.summary(queries.count_fleet(query, now), now)
-    compare = queries.news(query, {key for keys in shown for key in keys}, now)
-    return texts, {keys: fragments.pill(compare(keys), query.string) for keys in shown}
