@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "export": set(),
     "checks": set(),
     "supervisor": set(),
-    "queries": {"coordination", "finding_kinds", "health", "models", "remediation"},
+    "acknowledge": {"incident_store", "models"},
+    "queries": {"coordination", "finding_kinds", "health", "incidents", "models", "remediation"},
     "fragments": {"queries", "remediation"},
     "outbox": set(),
     "door": set(),
@@ -54,11 +55,11 @@ ALLOWED: dict[str, set[str]] = {
     "log_desk": {"coordination", "models", "logs"},
     "follow": {"coordination", "log_text"},
     "consumers": {"live", "door", "follow", "logs", "screens"},
-    "templatetags": {"coordination", "health", "log_text", "models", "remediation"},
+    "templatetags": {"coordination", "health", "incidents", "log_text", "models", "remediation", "roles"},
     "admin": {"health", "models", "roles", "remediation"},
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
-        "logs",
+        *("acknowledge", "incidents", "logs"),
     },
     "demo": {"demo", "coordination"},
 }

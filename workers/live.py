@@ -25,17 +25,22 @@ from .models import Change
 from .outbox import Entry, Outbox, Replaced, open_outbox
 from .queries import FleetQuery
 from .queries.events import EventQuery
+from .queries.incidents import IncidentQuery
 from .queries.integrity import IntegrityQuery
 from .renderings import (
+    MANY,
     activity_text,
     arrive,
     count,
+    count_of_incidents,
     events_waiting,
     findings_of,
     host_list,
+    incidents,
     pulse,
     render,
     repaired,
+    runs_in_trouble,
     touched,
 )
 from .screens import View
@@ -51,6 +56,8 @@ COUNT_AT_MOST, COUNT_SHARE = 0.25, 0.1
 DOOR_CHECK = 60.0
 #: The least time between two counts of events that wait.
 EVENTS_AT_MOST = 0.5
+#: The least time between two counts of incidents.
+INCIDENTS_AT_MOST = 0.5
 #: The least time between two looks at what is odd.
 FINDINGS_AT_MOST = 1.0
 #: Rows that are rendered before the others get their turn.
@@ -142,6 +149,8 @@ class Hub:
         self._next_events = 0.0
         self._findings_due = False
         self._next_findings = 0.0
+        self._incidents_due = False
+        self._next_incidents = 0.0
 
     # Coming and going
 
@@ -161,6 +170,7 @@ class Hub:
         self._uncounted = True
         self._events_due = self._events_due or view.events is not None
         self._findings_due = self._findings_due or view.integrity is not None
+        self._incidents_due = self._incidents_due or view.incidents is not None
 
     async def leave(self, subscriber: Subscriber) -> None:
         """Let a socket go; with the last one the tail stops."""
@@ -238,18 +248,23 @@ class Hub:
         if self._findings_due and now >= self._next_findings:
             self._findings_due, self._next_findings = False, now + FINDINGS_AT_MOST
             await self._show_findings()
+        if self._incidents_due and now >= self._next_incidents:
+            self._incidents_due, self._next_incidents = False, now + INCIDENTS_AT_MOST
+            await self._count_incidents()
         if now >= self._next_door:
             self._next_door = now + DOOR_CHECK
             await self._check_door()
 
     async def _publish(self, entries: Iterable[Entry]) -> None:
         """Render what changed, once, and hand it to those who show it."""
-        changed, repairs = set(), set()
+        changed, repairs, troubles = set(), set(), set()
         for entry in entries:
             if entry.kind == Change.Kind.WORKER and entry.key is not None:
                 changed.add(entry.key)
             elif entry.kind == Change.Kind.REMEDIATION and entry.key is not None:
                 repairs.add(entry.key)
+            elif entry.kind == Change.Kind.INCIDENT and entry.key is not None:
+                troubles.add(entry.key)
             elif entry.kind == Change.Kind.EVENTS:
                 self._events_due = True
             elif entry.kind == Change.Kind.FINDINGS:
@@ -264,6 +279,8 @@ class Hub:
             pass  # what somebody shows who is just being let in is known only then
         if (repairs or changed) and any(each.view.shows_repairs for each in self.subscribers):
             await self._publish_repairs(repairs, changed)
+        if troubles:
+            await self._publish_incidents(troubles, changed)
         if not changed:
             return
         self._uncounted = True
@@ -291,6 +308,27 @@ class Hub:
                     listed = subscriber.view.audit or (repair.again and subscriber.view.batch == repair.batch)
                     if listed and repair.new and repair.pk in keys:
                         subscriber.push(frame(fragments.news_of_remediations()))
+
+    async def _publish_incidents(self, keys: set[int], workers: set[int]) -> None:
+        """Render incidents that changed, for the lists and pages that show them; a worker's page as a whole."""
+        self._incidents_due = True
+        listed = frozenset().union(*(each.view.troubles for each in self.subscribers))
+        alone = {each.view.incident for each in self.subscribers if each.view.incident is not None}
+        runs = {each.view.worker for each in self.subscribers if each.view.worker is not None} - workers
+        if MANY not in keys:
+            listed, alone = listed & keys, alone & keys
+        async with self._turn:
+            rows, cards = await self._run(incidents, listed, alone)
+            runs = await self._run(runs_in_trouble, keys, runs) if runs else runs
+            for subscriber in list(self.subscribers):
+                view = subscriber.view
+                for key in view.troubles & rows.keys():
+                    subscriber.push(frame(rows[key]))
+                if view.incident in cards:
+                    subscriber.push(frame(cards[view.incident]))
+        if runs:
+            async with self._turn:
+                self._hand_out(*await self._run(render, [], sorted(runs)))
 
     def _hand_out(self, texts: dict[int, str], parts: dict[int, list[str]]) -> None:
         rows = {key: frame(text) for key, text in texts.items()}
@@ -342,6 +380,19 @@ class Hub:
             async with self._turn:
                 text = await self._run(events_waiting, query, newest)
                 self._summarise([each for each in several if each.view.newest == newest], {"pill": text})
+
+    async def _count_incidents(self) -> None:
+        """Count incidents once for each view that somebody has open, and say on each page how many came since."""
+        views: dict[IncidentQuery, list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if subscriber.view.incidents is not None:
+                views[subscriber.view.incidents].append(subscriber)
+        for query, several in views.items():
+            async with self._turn:
+                texts, pills = await self._run(count_of_incidents, query, {each.view.newest for each in several})
+                for each in several:
+                    if each.view.incidents == query and each.view.newest in pills:
+                        self._summarise([each], {**texts, "pill": pills[each.view.newest]})
 
     async def _show_findings(self) -> None:
         """Show what is odd once for each view that somebody has open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,6 +14,15 @@ from .models import Change, Remediation, Worker
 from .outbox import PATIENCE
 from .queries import FleetQuery
 from .queries.events import EventQuery, activity_of, waiting
+from .queries.incidents import (
+    IncidentQuery,
+    count_incidents,
+    incident_page,
+    incidents_of_run,
+    runs_of,
+    waiting_incidents,
+)
+from .queries.incidents import rows as incident_rows
 from .queries.integrity import IntegrityQuery
 from .queries.integrity import integrity as read_integrity
 from .queries.processes import host_processes
@@ -52,7 +62,17 @@ def arrive(view: View) -> tuple[View, list[str]]:
     )
     cards = [text for repair in repaired(missed(view)) for text in repair.texts]
     news = [fragments.news_of_remediations()] if view.audit and changed is None else []
-    return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news]
+    troubles = incidents_missed(view)
+    return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news, *troubles]
+
+
+def incidents_missed(view: View) -> list[str]:
+    """Incidents that a page may show as they were before."""
+    shown = view.troubles | ({view.incident} if view.incident else set())
+    changed = changed_since(view.since, Change.Kind.INCIDENT) if shown else set()
+    keys = shown if changed is None or MANY in changed else shown & changed
+    texts = incidents(keys & view.troubles, {view.incident} & keys if view.incident else set())
+    return [text for several in texts for text in several.values()]
 
 
 def missed(view: View) -> set[int]:
@@ -99,7 +119,8 @@ def worker_parts(key: int, now: datetime) -> list[str]:
     worker = Worker.objects.filter(pk=key).first()
     if worker is None:
         return []
-    return fragments.worker_parts(queries.worker_page(worker, (), 0, now), worker_repairs(worker, now))
+    page, troubles = queries.worker_page(worker, (), 0, now), incidents_of_run(worker, now)
+    return fragments.worker_parts(page, worker_repairs(worker, now), troubles)
 
 
 def touched(keys: set[int], workers: set[int]) -> set[int]:
@@ -127,6 +148,30 @@ def repaired(keys: set[int]) -> list[Repair]:
         again = it.batch_id is not None and it.instead_of_id is not None
         found.append(Repair(it.pk, about, it.batch_id, new, again, tuple(texts)))
     return found
+
+
+#: The key in the outbox that stands for more incidents than any page shows.
+MANY = 0
+
+
+def incidents(row_keys: Collection[int], page_keys: Collection[int]) -> tuple[dict[int, str], dict[int, str]]:
+    """Render incidents as rows of a list, and as the card of their own pages."""
+    now = timezone.now()
+    rows = {each.incident.pk: fragments.incident_row(each) for each in incident_rows(row_keys, now)} if row_keys else {}
+    pages = {key: page for key in page_keys if (page := incident_page(key, now))}
+    return rows, {key: fragments.incident_card(page) for key, page in pages.items()}
+
+
+def count_of_incidents(query: IncidentQuery, newest: set[int]) -> tuple[dict[str, str], dict[int, str]]:
+    """Count one view of incidents, and for each page of it what came since that was read."""
+    now = timezone.now()
+    new = {key: fragments.incidents_waiting(waiting_incidents(query, key, now), query) for key in newest}
+    return fragments.incident_counts(count_incidents(query, now)), new
+
+
+def runs_in_trouble(keys: Collection[int], among: Collection[int]) -> set[int]:
+    """Which of these runs have an incident among those that changed; all, where very many did."""
+    return set(among) if MANY in keys else runs_of(keys, among)
 
 
 def events_waiting(query: EventQuery, newest: int) -> str:

@@ -8,6 +8,8 @@ from django.http import QueryDict
 
 from .queries import SIZES, FleetQuery
 from .queries.events import EventQuery
+from .queries.incidents import PAGE as INCIDENTS
+from .queries.incidents import IncidentQuery
 from .queries.integrity import IntegrityQuery
 
 #: Cards of remediations that one page may show.
@@ -28,7 +30,10 @@ class View:
     processes: bool = False  # the processes of the hosts
     integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
     events: EventQuery | None = None  # the stream of events
-    newest: int = 0  # the newest event that was stored when the stream was rendered
+    incidents: IncidentQuery | None = None  # a list of incidents
+    troubles: frozenset[int] = frozenset()  # the rows of it
+    incident: int | None = None  # the page of one incident
+    newest: int = 0  # the newest event, or incident, that was stored when the list was rendered
     since: int | None = None  # the position of the outbox that it was rendered at
 
     @property
@@ -47,6 +52,12 @@ class View:
             return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
         if params.get("view") == "events":
             return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
+        if params.get("view") == "incidents":
+            rows = frozenset(_integers(params.get("rows", ""))[:INCIDENTS])
+            newest = _integer(params.get("newest", "")) or 0
+            return cls(incidents=IncidentQuery.parse(params), troubles=rows, newest=newest, since=since)
+        if params.get("view") == "incident":
+            return cls(incident=_integer(params.get("incident", "")), since=since)
         if params.get("view") == "integrity":
             return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
         if "batch" in params:
