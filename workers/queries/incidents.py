@@ -423,13 +423,15 @@ def incidents(query: IncidentQuery, now: datetime) -> Incidents:
 
 
 def count_incidents(query: IncidentQuery, now: datetime) -> Counts:
-    """Count one view by kind, and what lasts by whether somebody acknowledged it. Two queries, each with a ceiling."""
+    """Count one view by kind, and what lasts by whether somebody acknowledged it, up to a ceiling."""
     by_kind, more = _counted(query.condition(now, kind=False), F("kind"))
     untouched = Case(When(acknowledged=None, then=Value("new")), default=Value("acknowledged"))
     by_state, more_open = _counted(query.condition(now, state=False) & Q(resolved=None), untouched)
     by_state["open"] = sum(by_state.values())
-    chosen = query.kind or tuple(Kind)
-    matching = sum(by_kind.get(kind, 0) for kind in chosen)
+    matching = Count(sum(by_kind.get(kind, 0) for kind in query.kind or Kind), more)
+    if more and query.kind:  # the ceiling was reached before all of these kinds were counted
+        chosen, more_chosen = _counted(query.condition(now), Value(""))
+        matching = Count(sum(chosen.values()), more_chosen)
     return Counts(
         query=query,
         states=tuple(
@@ -453,7 +455,7 @@ def count_incidents(query: IncidentQuery, now: datetime) -> Counts:
             )
             for kind in Kind
         ),
-        matching=Count(matching, more),
+        matching=matching,
         new=Count(by_state.get("new", 0), more_open),
     )
 
@@ -465,7 +467,10 @@ def _counted(condition: Q, group: Any) -> tuple[dict[str, int], bool]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT counted_by, COUNT(*) FROM ({sql}) AS few GROUP BY counted_by", values)  # noqa: S608
         counts = {str(name): int(number) for name, number in cursor.fetchall()}
-    return counts, sum(counts.values()) > COUNTED
+    if (total := sum(counts.values())) <= COUNTED:
+        return counts, False
+    largest = max(counts, key=lambda name: counts[name])
+    return counts | {largest: counts[largest] - (total - COUNTED)}, True
 
 
 def _choices(values: Iterable[str], chosen: str) -> tuple[str, ...]:
