@@ -18,7 +18,7 @@ from workers.health import Health
 from workers.incidents import KINDS
 from workers.models import Change, Incident, PollerGap, Remediation, RootCause
 from workers.queries import incidents as read
-from workers.queries.incidents import IncidentQuery
+from workers.queries.incident_query import IncidentQuery
 
 from . import factories
 

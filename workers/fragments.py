@@ -15,8 +15,9 @@ from django.template.loader import get_template
 
 from .queries import Counts, News, Row, Watches, WorkerPage
 from .queries.events import Activity
+from .queries.incident_query import IncidentQuery
 from .queries.incidents import Counts as IncidentCounts
-from .queries.incidents import IncidentPage, IncidentQuery, IncidentRow
+from .queries.incidents import IncidentPage, IncidentRow
 from .queries.integrity import Integrity
 from .queries.processes import HostView
 from .remediation.queries import BatchView, Card, WorkerRepairs

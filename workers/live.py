@@ -25,7 +25,7 @@ from .models import Change
 from .outbox import Entry, Outbox, Replaced, open_outbox
 from .queries import FleetQuery
 from .queries.events import EventQuery
-from .queries.incidents import IncidentQuery
+from .queries.incident_query import IncidentQuery
 from .queries.integrity import IntegrityQuery
 from .renderings import (
     MANY,

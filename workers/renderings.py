@@ -14,8 +14,8 @@ from .models import Change, Remediation, Worker
 from .outbox import PATIENCE
 from .queries import FleetQuery
 from .queries.events import EventQuery, activity_of, waiting
+from .queries.incident_query import IncidentQuery
 from .queries.incidents import (
-    IncidentQuery,
     count_incidents,
     incident_page,
     incidents_of_run,

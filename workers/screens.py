@@ -8,8 +8,8 @@ from django.http import QueryDict
 
 from .queries import SIZES, FleetQuery
 from .queries.events import EventQuery
+from .queries.incident_query import IncidentQuery
 from .queries.incidents import PAGE as INCIDENTS
-from .queries.incidents import IncidentQuery
 from .queries.integrity import IntegrityQuery
 
 #: Cards of remediations that one page may show.

@@ -23,7 +23,7 @@
   for (const name of ["htmx:afterSettle", "htmx:wsAfterMessage"]) document.addEventListener(name, show);
   // The reason has gone along; the next one is another
   document.addEventListener("htmx:afterRequest", ({ detail }) => {
-    if (detail.elt.id === "tend" && detail.successful) detail.elt.reset();
+    if (detail.elt.id === "tend" && detail.successful) detail.elt.elements.reason.value = "";
     show();
   });
   show();

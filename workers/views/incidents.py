@@ -21,16 +21,8 @@ from workers import queries
 from workers.export import csv_response
 from workers.incidents import KINDS, How, Kind
 from workers.models import Incident, RootCause
-from workers.queries.incidents import (
-    SORTS,
-    SOURCES,
-    WITHIN,
-    IncidentQuery,
-    IncidentRow,
-    every_row,
-    incident_page,
-    rows,
-)
+from workers.queries.incident_query import SORTS, SOURCES, WITHIN, IncidentQuery
+from workers.queries.incidents import IncidentRow, every_row, incident_page, rows
 from workers.queries.incidents import incidents as read_incidents
 from workers.roles import ACKNOWLEDGE
 
