@@ -1,7 +1,7 @@
 // How many incidents are ticked; the button for them waits until one is.
 (() => {
   "use strict";
-  const boxes = () => [...document.querySelectorAll("#incidents input[name=incident]")];
+  const boxes = () => [...document.querySelectorAll("#incidents input[name=incident]:enabled")];
 
   function show() {
     const all = boxes();

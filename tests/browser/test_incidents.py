@@ -116,6 +116,7 @@ def test_a_viewer_may_acknowledge_nothing_also_after_a_push(page: Page, workers:
     expect(button).to_be_disabled()
     expect(button).to_have_attribute("title", re.compile("Your role may not do that"))
     expect(page.get_by_label("Reason, for the record")).to_be_disabled()
+    expect(row(page, found).get_by_role("checkbox")).to_be_disabled()
     factories.change_incident(found, acknowledged=datetime.now(UTC), acknowledged_by="anna")
     expect(row(page, found).locator(".word")).to_have_text("◆ acknowledged")
     factories.change_incident(found, acknowledged=None, acknowledged_by="")
