@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from workers.health import Health
-from workers.models import Change, HealthChange, Poller, Remediation, Worker, WorkerDocument
+from workers.models import Change, HealthChange, Incident, Poller, Remediation, Worker, WorkerDocument
 
 HOST = "host-a"
 TYPES = ("implementation", "scan", "fix", "test", "review", "documentation", "analysis")
@@ -204,6 +204,31 @@ def add(health: Health, number: int = 1, **fields: Any) -> Worker:
     return worker
 
 
+def incident(worker: Worker | None, kind: str = "stalled", **fields: Any) -> Incident:
+    """Store an incident as a poller does that has just seen it, and say so in the outbox."""
+    now = datetime.now(UTC)
+    detected = fields.get("detected", now)
+    values: dict[str, Any] = {
+        "host": worker.host if worker else HOST,
+        "worker_id": worker.worker_id if worker else "worker-of-old",
+        "began": detected - timedelta(minutes=15),
+        "detected": detected,
+        "cause": worker.main_reason if worker else "the log says so",
+        **fields,
+    }
+    with transaction.atomic():
+        found = Incident.objects.create(run=worker, kind=kind, **values)
+        tell([found], Change.Kind.INCIDENT)
+    return found
+
+
+def change_incident(incident: Incident, **fields: Any) -> None:
+    """Change an incident the way the poller does: its row and the outbox in one transaction."""
+    with transaction.atomic():
+        Incident.objects.filter(pk=incident.pk).update(**fields)
+        tell([incident], Change.Kind.INCIDENT)
+
+
 #: A step as a plan has it.
 STEP: dict[str, Any] = {
     "kind": "move",
@@ -237,7 +262,7 @@ def change(worker: Worker, **fields: Any) -> None:
         tell([worker])
 
 
-def tell(changed: Iterable[Worker | Remediation], kind: Change.Kind = Change.Kind.WORKER) -> int:
+def tell(changed: Iterable[Worker | Remediation | Incident], kind: Change.Kind = Change.Kind.WORKER) -> int:
     """Write the outbox rows of these and return the position that they lead to."""
     now = datetime.now(UTC)
     Change.objects.bulk_create([Change(kind=kind, key=each.pk, at=now) for each in changed])

@@ -19,10 +19,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import Client
 
-from workers import door, live, outbox
+from workers import door, fragments, live, outbox, renderings
 from workers.health import Health
 from workers.models import Change, Poller, Remediation, Worker
 from workers.outbox import Entry, Sequence
+from workers.screens import View
 
 from . import factories
 from .conftest import client_of, person
@@ -365,8 +366,8 @@ async def test_the_tail_runs_only_while_somebody_listens(as_viewer: Client) -> N
 async def test_a_page_is_rendered_once_for_all_who_show_it(as_viewer: Client, monkeypatch: Any) -> None:
     worker = await db(factories.add, Health.HEALTHY)
     rendered = []
-    original = live.fragments.row
-    monkeypatch.setattr(live.fragments, "row", lambda row: rendered.append(row.worker.pk) or original(row))
+    original = fragments.row
+    monkeypatch.setattr(fragments, "row", lambda row: rendered.append(row.worker.pk) or original(row))
     async with connected(as_viewer) as first, connected(as_viewer) as second, connected(as_viewer) as third:
         for browser in (first, second, third):
             await browser.frame('id="pulse"')
@@ -382,19 +383,19 @@ async def test_a_page_is_rendered_once_for_all_who_show_it(as_viewer: Client, mo
 @pytest.mark.parametrize(
     ("query_string", "view"),
     [
-        ("", live.View(everything=True)),
-        ("since=5", live.View(everything=True, since=5)),
-        ("worker=7&since=5", live.View(worker=7, since=5)),
-        ("worker=x", live.View(worker=None)),
-        ("view=none&since=1", live.View(since=1)),
+        ("", View(everything=True)),
+        ("since=5", View(everything=True, since=5)),
+        ("worker=7&since=5", View(worker=7, since=5)),
+        ("worker=x", View(worker=None)),
+        ("view=none&since=1", View(since=1)),
     ],
 )
-def test_a_view_is_read_from_the_query_string(query_string: str, view: live.View) -> None:
-    assert live.View.parse(query_string) == view
+def test_a_view_is_read_from_the_query_string(query_string: str, view: View) -> None:
+    assert View.parse(query_string) == view
 
 
 def test_a_view_takes_what_is_shown_from_the_page_and_never_too_much() -> None:
-    view = live.View.parse("health=zombie&shown=3,x,1," + ",".join(map(str, range(1000))))
+    view = View.parse("health=zombie&shown=3,x,1," + ",".join(map(str, range(1000))))
     assert view.query is not None
     assert view.query.health == (Health.ZOMBIE,)
     assert view.shown is not None
@@ -406,9 +407,9 @@ async def test_what_changes_while_somebody_is_being_let_in_is_not_missed(as_view
     """Between the look at the database and the moment at which the hub knows what the page shows."""
     worker = await db(factories.add, Health.HEALTHY)
     repair = await db(factories.repair, worker, "planning")
-    arrive, arrived, told = live.arrive, threading.Event(), threading.Event()
+    arrive, arrived, told = renderings.arrive, threading.Event(), threading.Event()
 
-    def slowly(view: live.View) -> tuple[live.View, list[str]]:
+    def slowly(view: View) -> tuple[View, list[str]]:
         found = arrive(view)
         arrived.set()
         assert told.wait(5)

@@ -19,6 +19,7 @@ from .models import (
     Event,
     Finding,
     HealthChange,
+    Incident,
     Limit,
     LogFile,
     Poller,
@@ -26,6 +27,7 @@ from .models import (
     Remediation,
     RemediationBatch,
     RemediationStep,
+    RootCause,
     Worker,
 )
 from .remediation import ask
@@ -148,6 +150,27 @@ class LogFileAdmin(ReadOnly):
 class FindingAdmin(ReadOnly):
     list_display = ["path", "kind", "detail", "line", "column", "since"]
     list_filter = ["kind", "host"]
+
+
+@admin.register(Incident)
+class IncidentAdmin(ReadOnly):
+    """What went wrong. It is acknowledged, noted and labelled on its own page."""
+
+    list_display = ["detected", "kind", "worker_id", "host", "resolved", "how", "acknowledged_by", "root_cause"]
+    list_filter = ["kind", "from_log", "root_cause", "host", "how"]
+    search_fields = ["=worker_id", "cause", "note", "acknowledged_by"]
+    list_select_related = ["root_cause"]
+    date_hierarchy = "detected"
+    ordering = ["-detected", "-id"]
+    raw_id_fields = ["run", "remediation"]
+
+
+@admin.register(RootCause)
+class RootCauseAdmin(admin.ModelAdmin):
+    """The labels that incidents can be given."""
+
+    list_display = ["name", "description"]
+    search_fields = ["name", "description"]
 
 
 class LimitForm(forms.ModelForm):

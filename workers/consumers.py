@@ -12,7 +12,8 @@ from django.http import QueryDict
 
 from . import door, logs
 from .follow import Follows, Session
-from .live import Subscriber, View, hub
+from .live import Subscriber, hub
+from .screens import View
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,9 @@ from django.template.loader import get_template
 
 from .queries import Counts, News, Row, Watches, WorkerPage
 from .queries.events import Activity
+from .queries.incident_query import IncidentQuery
+from .queries.incidents import Counts as IncidentCounts
+from .queries.incidents import IncidentPage, IncidentRow
 from .queries.integrity import Integrity
 from .queries.processes import HostView
 from .remediation.queries import BatchView, Card, WorkerRepairs
@@ -22,7 +25,7 @@ from .remediation.queries import BatchView, Card, WorkerRepairs
 #: The parts of a worker's page, each pushed as one frame; `templates/workers/worker/<name>.html`.
 WORKER_PARTS = (
     *("state", "head", "why", "timeline", "facts", "processes", "documents"),
-    *("remediate", "remediations"),
+    *("remediate", "remediations", "incidents"),
 )
 _TICKING = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)|data-(?:now|position)=\"[^\"]*\"")
 
@@ -36,8 +39,8 @@ def row(shown: Row) -> str:
     return get_template("workers/fleet/row.html").render({"row": shown, "oob": True})
 
 
-def worker_parts(page: WorkerPage, repairs: WorkerRepairs) -> list[str]:
-    context = {"page": page, "repairs": repairs, "oob": True}
+def worker_parts(page: WorkerPage, repairs: WorkerRepairs, troubles: list[IncidentRow]) -> list[str]:
+    context = {"page": page, "repairs": repairs, "troubles": troubles, "oob": True}
     return [get_template(f"workers/worker/{name}.html").render(context) for name in WORKER_PARTS]
 
 
@@ -64,6 +67,25 @@ def host_list(hosts: list[HostView], now: datetime) -> str:
 def integrity(found: Integrity) -> dict[str, str]:
     """What is odd, as one view shows it, and how much of each kind there is."""
     return _render(("integrity/kinds", "integrity/list"), {"found": found, "query": found.query})
+
+
+def incident_row(row: IncidentRow) -> str:
+    return get_template("workers/incidents/row.html").render({"row": row, "oob": True})
+
+
+def incident_card(page: IncidentPage) -> str:
+    """One incident on its own page."""
+    return get_template("workers/incidents/card.html").render({"page": page, "oob": True})
+
+
+def incident_counts(counts: IncidentCounts) -> dict[str, str]:
+    """How many incidents a view has, by state and by kind."""
+    return _render(("incidents/states", "incidents/kinds"), {"counts": counts})
+
+
+def incidents_waiting(number: int, query: IncidentQuery) -> str:
+    context = {"waiting": number, "href": query.with_changes().string or "?", "oob": True}
+    return get_template("workers/incidents/pill.html").render(context)
 
 
 def events_waiting(number: int, query_string: str) -> str:

@@ -14,24 +14,36 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from django.db import close_old_connections, connection, connections
-from django.http import QueryDict
-from django.utils import timezone
+from django.db import close_old_connections, connections
 
-from . import door, fragments, queries
-from .models import Change, Remediation, Worker
-from .outbox import PATIENCE, Entry, Outbox, Replaced, open_outbox
-from .queries import SIZES, FleetQuery
-from .queries.events import EventQuery, activity_of, waiting
+from . import door, fragments
+from .models import Change
+from .outbox import Entry, Outbox, Replaced, open_outbox
+from .queries import FleetQuery
+from .queries.events import EventQuery
+from .queries.incident_query import IncidentQuery
 from .queries.integrity import IntegrityQuery
-from .queries.integrity import integrity as read_integrity
-from .queries.processes import host_processes
-from .remediation.queries import batch_view, cards_of, worker_repairs
+from .renderings import (
+    MANY,
+    activity_text,
+    arrive,
+    count,
+    count_of_incidents,
+    events_waiting,
+    findings_of,
+    host_list,
+    incidents,
+    pulse,
+    render,
+    repaired,
+    runs_in_trouble,
+    touched,
+)
+from .screens import View
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -44,85 +56,15 @@ COUNT_AT_MOST, COUNT_SHARE = 0.25, 0.1
 DOOR_CHECK = 60.0
 #: The least time between two counts of events that wait.
 EVENTS_AT_MOST = 0.5
+#: The least time between two counts of incidents.
+INCIDENTS_AT_MOST = 0.5
 #: The least time between two looks at what is odd.
 FINDINGS_AT_MOST = 1.0
-#: Cards of remediations that one page may show.
-MOST_CARDS = 50
 #: Rows that are rendered before the others get their turn.
 CHUNK = 100
 #: Frames that may wait for a slow browser. Then it is cut off; when it is back it gets the present state.
 BACKLOG = 1000
 TRY_AGAIN_LATER = 1013
-
-
-@dataclass(frozen=True)
-class View:
-    """What a browser shows, as it says in the query string of its socket."""
-
-    query: FleetQuery | None = None  # a fleet page
-    shown: tuple[int, ...] | None = None  # the rows on it, in order; None: as its query says
-    worker: int | None = None  # a worker page
-    everything: bool = False  # every worker that changes
-    remediations: frozenset[int] = frozenset()  # cards on the page
-    batch: int | None = None  # an act on many
-    audit: bool = False  # the list of remediations
-    processes: bool = False  # the processes of the hosts
-    integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
-    events: EventQuery | None = None  # the stream of events
-    newest: int = 0  # the newest event that was stored when the stream was rendered
-    since: int | None = None  # the position of the outbox that it was rendered at
-
-    @property
-    def shows_repairs(self) -> bool:
-        return bool(self.remediations or self.batch or self.audit or self.worker)
-
-    def shows(self, repair: Repair) -> bool:
-        """Whether the page may show this remediation somewhere."""
-        mine = repair.pk in self.remediations or (self.batch is not None and self.batch == repair.batch)
-        return self.audit or mine or self.worker in repair.workers
-
-    @classmethod
-    def parse(cls, query_string: str) -> View:
-        """Read it. `view=…` and the page's own query string limit it; `shown` and `since` say what is on the screen."""
-        params = QueryDict(query_string)
-        since = _integer(params.get("since", ""))
-        if set(params) <= {"since"}:
-            return cls(everything=True, since=since)
-        cards = frozenset(_integers(params.get("remediation", ""))[:MOST_CARDS])
-        if "worker" in params:
-            return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
-        if params.get("view") == "events":
-            return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
-        if params.get("view") == "integrity":
-            return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
-        if "batch" in params:
-            return cls(batch=_integer(params["batch"]), since=since)
-        if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
-            shown = params.get("view")
-            return cls(remediations=cards, audit=shown == "remediations", processes=shown == "processes", since=since)
-        shown = params.get("shown")
-        keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
-        return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
-
-
-def _integers(text: str) -> list[int]:
-    return [key for part in text.split(",") if (key := _integer(part)) is not None]
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """A remediation that changed, as text, and what it is about."""
-
-    pk: int
-    workers: frozenset[int]
-    batch: int | None
-    new: bool
-    again: bool  # a preview of an act on many, in the place of one that had become wrong
-    texts: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -132,7 +74,7 @@ class Subscriber:
     send: Callable[[Any], Awaitable[None]]
     close: Callable[[int], Awaitable[None]]
     entry: door.Pass
-    view: View = View()
+    view: View = field(default_factory=View)
     keys: frozenset[int] = frozenset()
     sent: dict[str, str] = field(default_factory=dict)  # the last of each summary by name, without what ticks
     _waiting: list[dict[str, Any]] | None = None  # None: nothing is being sent
@@ -207,6 +149,8 @@ class Hub:
         self._next_events = 0.0
         self._findings_due = False
         self._next_findings = 0.0
+        self._incidents_due = False
+        self._next_incidents = 0.0
 
     # Coming and going
 
@@ -226,6 +170,7 @@ class Hub:
         self._uncounted = True
         self._events_due = self._events_due or view.events is not None
         self._findings_due = self._findings_due or view.integrity is not None
+        self._incidents_due = self._incidents_due or view.incidents is not None
 
     async def leave(self, subscriber: Subscriber) -> None:
         """Let a socket go; with the last one the tail stops."""
@@ -303,18 +248,23 @@ class Hub:
         if self._findings_due and now >= self._next_findings:
             self._findings_due, self._next_findings = False, now + FINDINGS_AT_MOST
             await self._show_findings()
+        if self._incidents_due and now >= self._next_incidents:
+            self._incidents_due, self._next_incidents = False, now + INCIDENTS_AT_MOST
+            await self._count_incidents()
         if now >= self._next_door:
             self._next_door = now + DOOR_CHECK
             await self._check_door()
 
     async def _publish(self, entries: Iterable[Entry]) -> None:
         """Render what changed, once, and hand it to those who show it."""
-        changed, repairs = set(), set()
+        changed, repairs, troubles = set(), set(), set()
         for entry in entries:
             if entry.kind == Change.Kind.WORKER and entry.key is not None:
                 changed.add(entry.key)
             elif entry.kind == Change.Kind.REMEDIATION and entry.key is not None:
                 repairs.add(entry.key)
+            elif entry.kind == Change.Kind.INCIDENT and entry.key is not None:
+                troubles.add(entry.key)
             elif entry.kind == Change.Kind.EVENTS:
                 self._events_due = True
             elif entry.kind == Change.Kind.FINDINGS:
@@ -329,6 +279,8 @@ class Hub:
             pass  # what somebody shows who is just being let in is known only then
         if (repairs or changed) and any(each.view.shows_repairs for each in self.subscribers):
             await self._publish_repairs(repairs, changed)
+        if troubles:
+            await self._publish_incidents(troubles, changed)
         if not changed:
             return
         self._uncounted = True
@@ -350,12 +302,33 @@ class Hub:
             for repair in await self._run(lambda: repaired(touched(keys, workers))):
                 messages = [frame(text) for text in repair.texts]
                 for subscriber in list(self.subscribers):
-                    if subscriber.view.shows(repair):
+                    if repair.shown_by(subscriber.view):
                         for message in messages:
                             subscriber.push(message)
                     listed = subscriber.view.audit or (repair.again and subscriber.view.batch == repair.batch)
                     if listed and repair.new and repair.pk in keys:
                         subscriber.push(frame(fragments.news_of_remediations()))
+
+    async def _publish_incidents(self, keys: set[int], workers: set[int]) -> None:
+        """Render incidents that changed, for the lists and pages that show them; a worker's page as a whole."""
+        self._incidents_due = True
+        listed = frozenset().union(*(each.view.troubles for each in self.subscribers))
+        alone = {each.view.incident for each in self.subscribers if each.view.incident is not None}
+        runs = {each.view.worker for each in self.subscribers if each.view.worker is not None} - workers
+        if MANY not in keys:
+            listed, alone = listed & keys, alone & keys
+        async with self._turn:
+            rows, cards = await self._run(incidents, listed, alone)
+            runs = await self._run(runs_in_trouble, keys, runs) if runs else runs
+            for subscriber in list(self.subscribers):
+                view = subscriber.view
+                for key in view.troubles & rows.keys():
+                    subscriber.push(frame(rows[key]))
+                if view.incident in cards:
+                    subscriber.push(frame(cards[view.incident]))
+        if runs:
+            async with self._turn:
+                self._hand_out(*await self._run(render, [], sorted(runs)))
 
     def _hand_out(self, texts: dict[int, str], parts: dict[int, list[str]]) -> None:
         rows = {key: frame(text) for key, text in texts.items()}
@@ -408,6 +381,19 @@ class Hub:
                 text = await self._run(events_waiting, query, newest)
                 self._summarise([each for each in several if each.view.newest == newest], {"pill": text})
 
+    async def _count_incidents(self) -> None:
+        """Count incidents once for each view that somebody has open, and say on each page how many came since."""
+        views: dict[IncidentQuery, list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if subscriber.view.incidents is not None:
+                views[subscriber.view.incidents].append(subscriber)
+        for query, several in views.items():
+            async with self._turn:
+                texts, pills = await self._run(count_of_incidents, query, {each.view.newest for each in several})
+                for each in several:
+                    if each.view.incidents == query and each.view.newest in pills:
+                        self._summarise([each], {**texts, "pill": pills[each.view.newest]})
+
     async def _show_findings(self) -> None:
         """Show what is odd once for each view that somebody has open."""
         views: dict[IntegrityQuery, list[Subscriber]] = defaultdict(list)
@@ -441,134 +427,9 @@ def hub() -> Hub:
     return _hubs[loop]
 
 
-# What runs in the thread
-
-
 def _fresh(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     close_old_connections()
     try:
         return work(*args, **kwargs)
     finally:
         close_old_connections()
-
-
-def arrive(view: View) -> tuple[View, list[str]]:
-    """Complete a view with the rows that it shows, and render what has changed since it was rendered."""
-    if view.query is not None and view.shown is None:
-        view = replace(view, shown=tuple(queries.page_keys(view.query, timezone.now())))
-    if view.everything and view.since is None:
-        return view, []
-    changed = changed_since(view.since)
-    if view.everything:
-        return view, list(render(sorted(changed or ()), [])[0].values())
-    rows, pages = render(
-        [key for key in view.shown or () if changed is None or key in changed],
-        [view.worker] if view.worker is not None and (changed is None or view.worker in changed) else [],
-    )
-    cards = [text for repair in repaired(missed(view)) for text in repair.texts]
-    news = [fragments.news_of_remediations()] if view.audit and changed is None else []
-    return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news]
-
-
-def missed(view: View) -> set[int]:
-    """The remediations that a page may show as they were before: its cards, and the rows that changed meanwhile."""
-    if view.batch is None and not view.audit:
-        return set(view.remediations)
-    changed = changed_since(view.since, Change.Kind.REMEDIATION)
-    if view.batch is None:
-        return changed or set()
-    mine = set(Remediation.objects.filter(batch=view.batch).values_list("pk", flat=True))
-    return mine if changed is None else mine & changed
-
-
-def changed_since(position: int | None, kind: Change.Kind = Change.Kind.WORKER) -> set[int] | None:
-    """Keys of what changed behind a position; None where nobody can tell any more: then all may have."""
-    if position is None:
-        return None
-    outbox = Change.objects.all()
-    first, last = outbox.order_by("id").first(), outbox.order_by("-id").first()
-    if last is None or first is None:
-        return set() if position == 0 else None
-    if position > last.pk or position + 1 < first.pk:
-        return None
-    news = outbox.filter(pk__gt=position)
-    if connection.vendor == "postgresql":  # a smaller id may have been committed after the page was rendered
-        at = outbox.filter(pk__lte=position).order_by("-id").values_list("at", flat=True).first() or first.at
-        news = outbox.filter(pk__gt=position) | outbox.filter(at__gt=at - timedelta(seconds=PATIENCE))
-    return {key for key in news.filter(kind=kind).values_list("key", flat=True) if key is not None}
-
-
-def render(row_keys: list[int], page_keys: list[int]) -> tuple[dict[int, str], dict[int, list[str]]]:
-    """Render rows and worker pages; one query for the rows, one for the pollers."""
-    now = timezone.now()
-    rows: dict[int, str] = {}
-    if row_keys:
-        watching = queries.watches(now)
-        for start in range(0, len(row_keys), 500):
-            found = {row.worker.pk: row for row in queries.rows(row_keys[start : start + 500], watching, now)}
-            rows |= {key: fragments.row(found[key]) for key in row_keys[start : start + 500] if key in found}
-    return rows, {key: parts for key in page_keys if (parts := worker_parts(key, now))}
-
-
-def worker_parts(key: int, now: datetime) -> list[str]:
-    worker = Worker.objects.filter(pk=key).first()
-    if worker is None:
-        return []
-    return fragments.worker_parts(queries.worker_page(worker, (), 0, now), worker_repairs(worker, now))
-
-
-def touched(keys: set[int], workers: set[int]) -> set[int]:
-    """Remediations that look different now: those that changed, what they undo or stand in the place of, and those
-    whose new task has found its worker."""
-    tasks = Worker.objects.filter(pk__in=workers).exclude(task_id="").values_list("task_id", flat=True)
-    others = Remediation.objects.filter(pk__in=keys).values_list("undoes", "instead_of")
-    found = set(Remediation.objects.filter(new_task_id__in=set(tasks)).values_list("pk", flat=True))
-    return keys | found | {key for pair in others for key in pair if key is not None}
-
-
-def repaired(keys: set[int]) -> list[Repair]:
-    """Render remediations, each once, with the sum of the act on many that it belongs to."""
-    now = timezone.now()
-    found = []
-    summaries: dict[int, str] = {}
-    for card in cards_of(keys, now) if keys else ():
-        it, texts = card.remediation, fragments.remediation(card)
-        if it.batch and it.batch_id is not None:
-            if it.batch_id not in summaries:
-                summaries[it.batch_id] = fragments.batch(batch_view(it.batch, now, whole=False))
-            texts.append(summaries[it.batch_id])
-        about = frozenset(key for key in (it.worker_id, it.undoes and it.undoes.worker_id) if key)
-        new = it.state in (it.State.PLANNING, it.State.PLANNED)
-        again = it.batch_id is not None and it.instead_of_id is not None
-        found.append(Repair(it.pk, about, it.batch_id, new, again, tuple(texts)))
-    return found
-
-
-def events_waiting(query: EventQuery, newest: int) -> str:
-    return fragments.events_waiting(waiting(query, newest), query.with_changes().string)
-
-
-def activity_text(key: int) -> dict[str, str]:
-    worker = Worker.objects.filter(pk=key).first()
-    return {"activity": fragments.activity(activity_of(worker), timezone.now())} if worker else {}
-
-
-def findings_of(query: IntegrityQuery) -> dict[str, str]:
-    return fragments.integrity(read_integrity(query, timezone.now()))
-
-
-def host_list() -> str:
-    return fragments.host_list(host_processes(), timezone.now())
-
-
-def pulse(position: int) -> dict[str, str]:
-    now = timezone.now()
-    return fragments.pulse(queries.watches(now), position, now)
-
-
-def count(query: FleetQuery, shown: set[tuple[int, ...]]) -> tuple[dict[str, str], dict[tuple[int, ...], str]]:
-    """Count one view, and compare it with what each page shows of it."""
-    now = timezone.now()
-    texts = fragments.summary(queries.count_fleet(query, now), now)
-    compare = queries.news(query, {key for keys in shown for key in keys}, now)
-    return texts, {keys: fragments.pill(compare(keys), query.string) for keys in shown}

@@ -6,6 +6,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, register_converter
 
 from . import consumers
+from .views import incidents as troubles
 from .views import logs
 from .views import remediation as repairs
 from .views.components import components
@@ -41,6 +42,14 @@ urlpatterns = [
     path("workers/<any:worker_id>/logs/download/", logs.download, name="worker-log-download"),
     path("workers/<any:worker_id>/activity/", activity, name="activity"),
     path("workers/<any:worker_id>/", worker, name="worker"),
+    path("incidents/", troubles.incidents, name="incidents"),
+    path("incidents/export.csv", troubles.export, name="incidents-export"),
+    path("incidents/acknowledge/", troubles.acknowledge_many, name="incidents-acknowledge"),
+    path("incidents/<int:pk>/", troubles.incident, name="incident"),
+    path("incidents/<int:pk>/acknowledge/", troubles.acknowledge, name="incident-acknowledge"),
+    path("incidents/<int:pk>/take-back/", troubles.take_back, name="incident-take-back"),
+    path("incidents/<int:pk>/note/", troubles.note, name="incident-note"),
+    path("incidents/<int:pk>/cause/", troubles.cause, name="incident-cause"),
     path("processes/", processes, name="processes"),
     path("events/", events, name="events"),
     path("integrity/", integrity, name="integrity"),

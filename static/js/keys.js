@@ -1,7 +1,7 @@
 // The keyboard: / search, j k move, Enter open, x select, p problems only, ? help. What has the focus is where one is.
 (() => {
   "use strict";
-  const LINKS = "#list th.id a, #past th.id a, #stream summary, .audit th a, #findings [data-move]";
+  const LINKS = "#list th.id a, #past th.id a, #stream summary, .audit th a, #findings [data-move], #incidents [data-move]";
   const links = () => [...document.querySelectorAll(LINKS)];
   const help = document.getElementById("help");
 
@@ -17,7 +17,7 @@
     "/": () => document.querySelector("#q, [data-search], main input[type=search]")?.select(),
     j: () => move(1),
     k: () => move(-1),
-    x: () => document.activeElement.closest("tr")?.querySelector("input[name=run]")?.click(),
+    x: () => document.activeElement.closest("tr")?.querySelector("input[name=run], input[name=incident]")?.click(),
     p: () => document.getElementById("problems")?.click(),
     "?": () => help?.showModal(),
   };

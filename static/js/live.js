@@ -26,11 +26,13 @@
       params.set("view", "fleet");
       params.set("shown", [...document.querySelectorAll("#list tr[data-run]")].map((row) => row.dataset.run).join(","));
     }
-    const shown = document.getElementById("stream") ?? document.getElementById("findings");
+    const shown = document.querySelector("#stream, #findings, #incidents");
     if (shown) {
       new URLSearchParams(shown.dataset.query).forEach((value, name) => params.set(name, value));
       if (shown.dataset.newest) params.set("newest", shown.dataset.newest);
     }
+    const rows = [...document.querySelectorAll("#incidents tr[data-incident]")].map((row) => row.dataset.incident);
+    if (rows.length) params.set("rows", rows.join(","));
     const cards = [...document.querySelectorAll("[data-remediation]")].map((card) => card.dataset.remediation);
     if (cards.length) params.set("remediation", cards.join(","));
     params.set("since", Math.max(Number(pulse().dataset.position), Number(list()?.dataset.position ?? 0)));
@@ -138,7 +140,7 @@
   // The list shows something else now: the server is told, over the same socket
   document.addEventListener("htmx:afterSettle", ({ detail }) => {
     const places = [detail.elt, detail.target].filter(Boolean);
-    const lists = ["list", "stream", "findings", "preview"];
+    const lists = ["list", "stream", "findings", "incidents", "preview"];
     const told = (place) => lists.includes(place.id) || "remediation" in place.dataset;
     if (!places.some(told)) return;
     if (socket?.readyState === WebSocket.OPEN) socket.send(view());

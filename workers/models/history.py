@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
+from django.urls import reverse
 
 from workers.incidents import How, Kind
 
@@ -15,7 +16,7 @@ from .worker import Worker
 class RootCause(models.Model):
     """A label for why incidents happen, from a list that people edit."""
 
-    name = models.CharField(max_length=80, unique=True)
+    name = models.CharField(max_length=80, unique=True, help_text="As lists and charts show it; three words at most.")
     description = models.TextField(blank=True, help_text="When to choose it, for those who label incidents.")
 
     class Meta:
@@ -89,10 +90,16 @@ class Incident(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["detected", "id"], name="incidents_by_time"),
             models.Index(fields=["run", "kind"], name="incidents_of_run"),
+            models.Index(
+                fields=["detected", "id"], condition=models.Q(resolved__isnull=True), name="incidents_that_last"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.worker_id} {self.kind} #{self.pk}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("incident", args=[self.pk])
 
 
 class Fold(models.Model):

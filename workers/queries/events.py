@@ -42,14 +42,14 @@ class EventQuery:
     def parse(cls, params: QueryDict) -> EventQuery:
         """Read a query string. What cannot be used is left out and named in ``ignored``; nothing raises."""
         ignored: list[str] = []
-        since, until = (_moment(params, name, ignored) for name in ("since", "until"))
+        since, until = (moment_param(params, name, ignored) for name in ("since", "until"))
         if since and until and since > until:
             ignored.append("the time from its end to its beginning; both were swapped")
             since, until = until, since
         return cls(
-            type=_text(params, "type"),
-            source=_text(params, "source"),
-            worker=_text(params, "worker"),
+            type=text_param(params, "type"),
+            source=text_param(params, "source"),
+            worker=text_param(params, "worker"),
             since=since,
             until=until,
             before=_cursor(params.get("before", ""), ignored),
@@ -103,11 +103,11 @@ class EventQuery:
             return [Record._make(row) for row in cursor.fetchall()]
 
 
-def _text(params: QueryDict, name: str) -> str:
+def text_param(params: QueryDict, name: str) -> str:
     return params.get(name, "").replace("\0", "").strip()[:255]
 
 
-def _moment(params: QueryDict, name: str, ignored: list[str]) -> datetime | None:
+def moment_param(params: QueryDict, name: str, ignored: list[str]) -> datetime | None:
     text = params.get(name, "").strip()
     moment = parse_time(text) if text else None
     if text and moment is None:

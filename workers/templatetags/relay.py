@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django import template
 from django.urls import reverse
@@ -12,6 +12,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from workers.health import Health
+from workers.incidents import Kind
 from workers.models import Worker
 
 register = template.Library()
@@ -37,6 +38,8 @@ _BADGES = {
     state: format_html('<span class="badge {}"><i aria-hidden="true">{}</i>{}</span>', state, shape, LABELS[state])
     for state, shape in SHAPES.items()
 }
+#: Overdue is a mark and no state of a run, but an incident like the others.
+_TROUBLES = {Kind.OVERDUE: ("◷", "Overdue")}
 MISSING = SafeString('<span class="none">—</span>')
 
 
@@ -44,6 +47,25 @@ MISSING = SafeString('<span class="none">—</span>')
 def badge(state: str) -> SafeString:
     """A state as shape, word and colour."""
     return _BADGES[state]
+
+
+@register.simple_tag
+def trouble(kind: str) -> SafeString:
+    """A kind of incident as shape, word and colour: that of the state it is named after."""
+    if kind not in _TROUBLES:
+        return _BADGES[Health(kind)]
+    return format_html('<span class="badge {}"><i aria-hidden="true">{}</i>{}</span>', kind, *_TROUBLES[Kind(kind)])
+
+
+@register.filter
+def trouble_shape(kind: str) -> str:
+    return _TROUBLES[Kind(kind)][0] if kind in _TROUBLES else SHAPES[Health(kind)]
+
+
+@register.filter
+def seconds(length: timedelta | None) -> float:
+    """A length of time as ``span`` takes it."""
+    return length.total_seconds() if length is not None else 0.0
 
 
 @register.filter

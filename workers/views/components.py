@@ -14,8 +14,10 @@ from django.views.decorators.http import require_GET
 
 from workers import queries
 from workers.health import Health
-from workers.models import Poller, Remediation, RemediationBatch, RemediationStep, Worker
+from workers.incidents import Kind
+from workers.models import Incident, Poller, Remediation, RemediationBatch, RemediationStep, RootCause, Worker
 from workers.queries import Counts, FleetQuery, News, Row, Tile, Watch, Watches
+from workers.queries.incidents import IncidentRow
 from workers.remediation.actions import OF_A_RUN, objection
 from workers.remediation.queries import BatchView, Button, Card, WorkerRepairs
 
@@ -49,6 +51,7 @@ def components(request: HttpRequest) -> HttpResponse:
         "charts": chart_samples.GROUPS,
         "news": [News(3, 1, False), News(12, 0, False), News(0, 2, False), News(0, 0, True)],
     }
+    context["troubles"] = _troubles(every[0], now)
     context |= _repairs(every[list(Health).index(Health.ZOMBIE)], awake, silent, now)
     around = frame(queries.watches(now), queries.outbox_position(), now, "view=none")
     return render(request, "workers/components.html", {**around, **context})
@@ -85,6 +88,28 @@ def _sample(state: Health, number: int, now: datetime) -> Worker:
     elif state is Health.CRASHED:
         worker.process_gone_at = began
     return worker
+
+
+def _troubles(worker: Worker, now: datetime) -> list[IncidentRow]:
+    """An incident of every kind, and one of every state that it can be in."""
+    detected = now - timedelta(minutes=40)
+    acknowledged = {"acknowledged": now - timedelta(minutes=30), "acknowledged_by": "kim"}
+    over = {"resolved": now - timedelta(minutes=5), "how": "recovered by itself"}
+    states: list[dict[str, Any]] = [
+        {"note": "A note", "note_by": "kim"},
+        {**acknowledged, "acknowledged_reason": "I look at the host", "root_cause": RootCause(name="A root cause")},
+        {**acknowledged, **over},
+        {**over, "how": "no longer reported", "from_log": True, "began_known": False},
+        {**over, "how": "turned into another kind"},
+    ]
+    rows = []
+    for number, (kind, state) in enumerate(zip(Kind, states, strict=True), 1):
+        it = Incident(pk=NOBODYS + number, run=worker, worker_id=worker.worker_id, host=worker.host, kind=kind.value)
+        it.began, it.detected, it.cause = detected - timedelta(minutes=20), detected, "Why it is so"
+        for name, value in state.items():
+            setattr(it, name, value)
+        rows.append(IncidentRow(it, timedelta(minutes=7 * (number % 2)), now))
+    return rows
 
 
 # -- repairs

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET
 
 from workers import queries
 from workers.queries.events import activity_of
+from workers.queries.incidents import incidents_of_run
 from workers.remediation.queries import worker_repairs
 
 from .logs import card_at_once
@@ -33,6 +34,7 @@ def worker(request: HttpRequest, worker_id: str = "") -> HttpResponse:
     around = frame(watches, page.position, now, f"worker={page.worker.pk}")
     repairs = worker_repairs(page.worker, now)
     about = {"page": page, "repairs": repairs, "logs": card_at_once(page.worker), "activity": activity_of(page.worker)}
+    about["troubles"] = incidents_of_run(page.worker, now)
     return render(request, "workers/worker.html", {**around, **about})
 
 

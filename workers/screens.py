@@ -1,0 +1,78 @@
+"""What a browser shows, as it says in the query string of its socket: that alone is sent to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.http import QueryDict
+
+from .queries import SIZES, FleetQuery
+from .queries.events import EventQuery
+from .queries.incident_query import IncidentQuery
+from .queries.incidents import PAGE as INCIDENTS
+from .queries.integrity import IntegrityQuery
+
+#: Cards of remediations that one page may show.
+MOST_CARDS = 50
+
+
+@dataclass(frozen=True)
+class View:
+    """What a browser shows, as it says in the query string of its socket."""
+
+    query: FleetQuery | None = None  # a fleet page
+    shown: tuple[int, ...] | None = None  # the rows on it, in order; None: as its query says
+    worker: int | None = None  # a worker page
+    everything: bool = False  # every worker that changes
+    remediations: frozenset[int] = frozenset()  # cards on the page
+    batch: int | None = None  # an act on many
+    audit: bool = False  # the list of remediations
+    processes: bool = False  # the processes of the hosts
+    integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
+    events: EventQuery | None = None  # the stream of events
+    incidents: IncidentQuery | None = None  # a list of incidents
+    troubles: frozenset[int] = frozenset()  # the rows of it
+    incident: int | None = None  # the page of one incident
+    newest: int = 0  # the newest event, or incident, that was stored when the list was rendered
+    since: int | None = None  # the position of the outbox that it was rendered at
+
+    @property
+    def shows_repairs(self) -> bool:
+        return bool(self.remediations or self.batch or self.audit or self.worker)
+
+    @classmethod
+    def parse(cls, query_string: str) -> View:
+        """Read it. `view=…` and the page's own query string limit it; `shown` and `since` say what is on the screen."""
+        params = QueryDict(query_string)
+        since = _integer(params.get("since", ""))
+        if set(params) <= {"since"}:
+            return cls(everything=True, since=since)
+        cards = frozenset(_integers(params.get("remediation", ""))[:MOST_CARDS])
+        if "worker" in params:
+            return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
+        if params.get("view") == "events":
+            return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
+        if params.get("view") == "incidents":
+            rows = frozenset(_integers(params.get("rows", ""))[:INCIDENTS])
+            newest = _integer(params.get("newest", "")) or 0
+            return cls(incidents=IncidentQuery.parse(params), troubles=rows, newest=newest, since=since)
+        if params.get("view") == "incident":
+            return cls(incident=_integer(params.get("incident", "")), since=since)
+        if params.get("view") == "integrity":
+            return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
+        if "batch" in params:
+            return cls(batch=_integer(params["batch"]), since=since)
+        if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
+            shown = params.get("view")
+            return cls(remediations=cards, audit=shown == "remediations", processes=shown == "processes", since=since)
+        shown = params.get("shown")
+        keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
+        return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
+
+
+def _integers(text: str) -> list[int]:
+    return [key for part in text.split(",") if (key := _integer(part)) is not None]
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
