@@ -190,7 +190,7 @@ class FoldStore:
             row = row_of(self.host, _run(each), each)
             updates.append((*(row[column] for column in columns), known[each.number][0]))
         update(Incident, _SAID, updates)
-        hide_told(self.host, {run for each in (*new, *changed) if (run := _run(each)) is not None})
+        hide_told({run for each in (*new, *changed) if (run := _run(each)) is not None}, now)
         tell([*keys, *(row[-1] for row in updates)], now)
 
 

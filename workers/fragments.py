@@ -73,6 +73,11 @@ def incident_row(row: IncidentRow) -> str:
     return get_template("workers/incidents/row.html").render({"row": row, "oob": True})
 
 
+def incident_gone(key: int) -> str:
+    """Take the row of one away that was told of by a log and is seen live now: one trouble is one row."""
+    return f'<tr id="incident-{key}" hx-swap-oob="delete"></tr>'
+
+
 def incident_card(page: IncidentPage) -> str:
     """One incident on its own page."""
     return get_template("workers/incidents/card.html").render({"page": page, "oob": True})

@@ -80,7 +80,7 @@ class IncidentStore:
         self._close(closed, now)
         self._insert(opened, now)
         new = {each.pk for each in turned if each.new}
-        hide_told(self.host, [pk for pk, it in opened if it.resolved is None and pk not in new])
+        hide_told([pk for pk, it in opened if it.resolved is None and pk not in new], now)
 
     def settle_tasks(self, now: datetime) -> None:
         """Close failures whose task a run has completed since. Runs in a transaction, once all runs are stored."""
@@ -170,13 +170,12 @@ def _lasting(row: Incident) -> incidents.Incident:
     )
 
 
-def hide_told(host: str, runs: Iterable[int]) -> set[int]:
+def hide_told(runs: Iterable[int], now: datetime) -> None:
     """Let what was seen live stand for what a log says of the same trouble: one trouble is one row.
 
-    The live one then was detected when the first of both said so. Returns the numbers of the logged ones that went.
-    Runs in a transaction of the caller.
+    The live one then was detected when the first of both said so. Runs in a transaction of the caller.
     """
-    hidden: set[int] = set()
+    touched: list[int] = []
     for pks in chunks(runs, AT_ONCE):
         both: dict[tuple[int, str], tuple[list[Incident], list[Incident]]] = defaultdict(lambda: ([], []))
         for row in Incident.objects.filter(run__in=pks):
@@ -186,7 +185,7 @@ def hide_told(host: str, runs: Iterable[int]) -> set[int]:
                 seen = next((each for each in live if _overlap(each, row)), None)
                 if seen is None:
                     continue
-                hidden.add(row.number or 0)
+                touched += [row.pk, seen.pk]
                 changes: dict[str, Any] = {}
                 if row.detected < seen.detected:
                     changes["detected"] = seen.detected = max(row.detected, seen.began)
@@ -199,7 +198,7 @@ def hide_told(host: str, runs: Iterable[int]) -> set[int]:
                 row.delete()
                 if changes:
                     Incident.objects.filter(pk=seen.pk).update(**changes)
-    return hidden
+    tell(touched, now)
 
 
 def _overlap(live: Incident, logged: Incident) -> bool:

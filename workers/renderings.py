@@ -158,6 +158,7 @@ def incidents(row_keys: Collection[int], page_keys: Collection[int]) -> tuple[di
     """Render incidents as rows of a list, and as the card of their own pages."""
     now = timezone.now()
     rows = {each.incident.pk: fragments.incident_row(each) for each in incident_rows(row_keys, now)} if row_keys else {}
+    rows |= {key: fragments.incident_gone(key) for key in row_keys if key not in rows}
     pages = {key: page for key in page_keys if (page := incident_page(key, now))}
     return rows, {key: fragments.incident_card(page) for key, page in pages.items()}
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from tests import factories
 from tests.conftest import client_of
 from workers.health import Health
+from workers.incident_store import hide_told
 from workers.models import Incident, Poller, RootCause, Worker
 
 from .conftest import Server, live
@@ -240,3 +242,14 @@ def test_nothing_scrolls_sideways_and_all_can_be_read(operator_page: Page, worke
                 fold[0].click()
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address
             assert page.evaluate(CONTRAST) == [], address
+
+
+def test_a_logged_one_that_is_seen_live_now_leaves_the_list(page: Page, workers: list[Worker]) -> None:
+    logged = factories.incident(workers[0], detected=ago(minutes=50), from_log=True, number=1)
+    page.goto("/incidents/")
+    live(page)
+    expect(row(page, logged)).to_be_visible()
+    factories.incident(workers[0], began=ago(minutes=60))
+    with transaction.atomic():
+        hide_told([workers[0].pk], datetime.now(UTC))
+    expect(row(page, logged)).to_have_count(0)
