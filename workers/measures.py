@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -35,12 +36,36 @@ class Spread(NamedTuple):
 
 def spread(durations: Iterable[timedelta]) -> Spread | None:
     """None where there is no case. What would be negative, since clocks jumped, counts as no time at all."""
-    sizes = sorted(max(each, timedelta()) for each in durations)
+    nothing = timedelta()
+    sizes = sorted([each if each > nothing else nothing for each in durations])
     if not sizes:
         return None
     count = len(sizes)
     middle = (sizes[(count - 1) // 2] + sizes[count // 2]) / 2
     return Spread(count, middle, sizes[math.ceil(0.9 * count) - 1])
+
+
+class Use(NamedTuple):
+    """How much of what they were allowed things used, as shares: 1 is all of it, and more is over."""
+
+    cases: int
+    median: float
+    p95: float  # by nearest rank: a share that did occur
+    over: int  # how many used more than they were allowed
+
+    @property
+    def share_over(self) -> float:
+        return self.over / self.cases
+
+
+def use(pairs: Iterable[tuple[float, float]]) -> Use | None:
+    """Compare what was used with what was allowed. Who was allowed nothing, or used less than nothing, is no case."""
+    shares = sorted([used / allowed for used, allowed in pairs if allowed > 0 and used >= 0])
+    if not shares:
+        return None
+    count = len(shares)
+    middle = (shares[(count - 1) // 2] + shares[count // 2]) / 2
+    return Use(count, middle, shares[math.ceil(0.95 * count) - 1], count - bisect_right(shares, 1.0))
 
 
 def time_to_detect(incidents: Iterable[Incident]) -> Spread | None:
