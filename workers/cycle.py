@@ -297,8 +297,9 @@ class Cycle:
             return False
         self._limits_at = now
         before, self.limits = self.limits, effective_limits(self.store.limits(), self.pm.configuration)
-        if self._cycled_at:  # before the first cycle nobody knows what held
-            self._marks += [Moment(Mark.Kind.LIMIT, now, text) for text in changes_between(before, self.limits)]
+        changes = changes_between(before, self.limits)
+        if changes and self._cycled_at:  # before the first cycle nobody knows what held
+            self._marks.append(Moment(Mark.Kind.LIMIT, now, ", ".join(changes)))  # one mark a moment
         return before != self.limits
 
     # -- probe
