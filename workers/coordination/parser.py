@@ -494,7 +494,7 @@ def _spec(document: Document, path: str) -> Spec:
     _note_order(look, created_at, started_at, ended_at, started_key, ended_key)
     time_limit, time_limit_source = look.number(TIME_LIMIT, 0.001, MAX_TIME_LIMIT)
     if time_limit is None:
-        time_limit, time_limit_source = _default_time_limit(worker_type)
+        time_limit, time_limit_source = default_time_limit(worker_type)
     errors = ERROR[:-1] if status.lower() in _FINISHED else ERROR  # its notes on a success are no error
     return Spec(
         worker_id=worker_id,
@@ -555,9 +555,15 @@ def _note_order(
         look.oddities.append(f"“{ended_key}” is before “created_at”")
 
 
+def bare_type(worker_type: str) -> str:
+    """A worker type without how it happens to be written: ``Scan_Worker`` is ``scan``."""
+    return worker_type.strip().lower().replace("_", "-").removesuffix("-worker")
+
+
 @lru_cache(maxsize=1024)
-def _default_time_limit(worker_type: str) -> tuple[float, str]:
-    name = worker_type.strip().lower().replace("_", "-").removesuffix("-worker")
+def default_time_limit(worker_type: str) -> tuple[float, str]:
+    """Return the minutes that the fleet's launcher gives a type, and in words that it is a default."""
+    name = bare_type(worker_type)
     if name in DEFAULT_TIME_LIMITS:
         return float(DEFAULT_TIME_LIMITS[name]), f"default for {name}"
     return float(TIME_LIMIT_OTHERWISE), "default"
