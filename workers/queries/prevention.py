@@ -542,7 +542,9 @@ def _answer_types(types: list[TypeLimit]) -> Said:
     bad, look = ([each for each in types if each.said.tone is tone] for tone in (Tone.BAD, Tone.LOOK))
     if bad or look:
         number = len(bad) + len(look)
-        text = f"{number} of {len(types)} types {_has(number)} a limit that asks for a look"
+        text = (
+            f"{number} of {len(types)} type{'s' if len(types) > 1 else ''} {_has(number)} a limit that asks for a look"
+        )
         return Said(Tone.BAD if bad else Tone.LOOK, text)
     if all(each.said.tone is Tone.UNKNOWN for each in types):
         return Said(Tone.UNKNOWN, "Too few runs have ended to say whether limits fit")
