@@ -277,6 +277,13 @@ def test_whether_the_pm_daemon_runs(fields: dict[str, Any], tone: Tone, text: st
     assert said.text.startswith(text)
 
 
+def test_a_poller_that_is_silent_does_not_make_the_pm_daemon_so(as_viewer: Client) -> None:
+    last = NOW - timedelta(days=1)
+    watched(poller={"last_cycle_at": last, "pm_last_loop": last - timedelta(minutes=2)})
+    assert read().pm.said.tone is Tone.FINE
+    assert f"as of {last:%Y-%m-%d %H:%M} UTC" in text_of(as_viewer)
+
+
 def test_its_loop_is_as_configured_else_as_measured_else_assumed() -> None:
     poller = watched()
     assert read().pm.interval == timedelta(seconds=180)

@@ -100,7 +100,8 @@ def prevention(params: QueryDict, now: datetime) -> Prevention | None:
     types = type_limits(said, rows, minutes_taken(period))
     discipline = disciplines(rows, pauses(poller.host, since), silences_by_type(period))
     daemons = [daemon(each) for each in said.get("daemons", ())]
-    pm = pm_daemon(poller, said, daemons, now)
+    looked_at = poller.last_cycle_at if watch.silent else None  # of what came later, nobody knows
+    pm = pm_daemon(poller, said, daemons, looked_at or now)
     disk = None
     if poller.disk_free_bytes is not None and poller.disk_total_bytes:
         disk = Disk(poller.disk_free_bytes, poller.disk_total_bytes)
