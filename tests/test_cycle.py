@@ -22,6 +22,7 @@ from workers.models import (
     HealthChange,
     Limit,
     LogFile,
+    Mark,
     Poller,
     PollerGap,
     Worker,
@@ -419,6 +420,7 @@ def test_an_admins_limit_takes_effect_within_a_cycle(home: Home, sleeper: subpro
     Limit.objects.create(name="stalled_after", seconds=60)
     cycle.run_once(now() + timedelta(seconds=2))
     assert worker().health == Health.STALLED
+    assert Mark.objects.get().text == "late after 10 min → 1 min, stalled after 15 min → 1 min"
 
 
 def test_the_outbox_keeps_an_hour(home: Home) -> None:

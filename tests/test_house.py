@@ -41,7 +41,9 @@ ALLOWED: dict[str, set[str]] = {
     "cycle": {
         *("coordination", "health", "models", "runs", "ingest", "ownership", "processes", "sql"),
         *("crosscheck", "finding_kinds", "finding_store", "fold_store", "integrity", "marks"),
+        "precautions",
     },
+    "precautions": {"coordination"},
     "incidents": {"health"},
     "spells": {"incidents"},
     "folding": {"coordination", "health", "incidents", "spells"},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import orjson
 from django.db import transaction
@@ -21,11 +22,13 @@ from .coordination.layout import PM_STATE, Layout
 from .coordination.reader import DirectoryReader
 from .coordination.records import (
     NO_PROCESSES,
+    HealthAlerts,
     LogCursor,
     Other,
     PmEntry,
     PmState,
     Problem,
+    Process,
     Scan,
     Sign,
     Spec,
@@ -52,6 +55,7 @@ from .integrity import Found, Sight, ahead_of, in_quarantine, of_problem, of_spe
 from .marks import Moment, pm_start, save_marks
 from .models import Mark
 from .ownership import Claim, ProcessTable, make_claim
+from .precautions import Rounds
 from .processes import boot_id
 from .runs import Roster, Run, RunKey
 from .sql import chunks
@@ -125,7 +129,8 @@ class Cycle:
         self.roster = Roster()
         self.pm = PmState()
         self.pm_seen = False
-        self.targets: dict[str, float] = {}  # minutes until a repair, by priority
+        self.alerts = HealthAlerts()
+        self.rounds = Rounds(self.layout, self._living)
         self.traces: dict[str, Traces] = {}
         self.kinds: dict[str, str] = {}  # path under worker-specs -> spec, unreadable, quarantined or other
         self.limits = Limits()
@@ -142,6 +147,7 @@ class Cycle:
         self._marks: list[Moment] = []
         self._cycle_ms: float | None = None
         self._lag_ms: float | None = None
+        self._precautions: dict[str, Any] | None = None  # as found and not yet written
 
     def start(self, now: datetime) -> None:
         """Register the poller and take up what the one before it knew. Raises ForeignHomeError."""
@@ -167,6 +173,8 @@ class Cycle:
         touched |= self._pop_due(now)
         if self._take_limits(now):
             touched |= {key: run for key, run in self.roster.runs.items() if run.watched}
+        if whole and not scan.error:
+            self._precautions = self.rounds.look(now, self.pm, self.alerts) or self._precautions
         judged = [run for run in touched.values() if self._judge(run, now)]
         report.opened, report.judged, report.error = len(scan.specs), len(judged), scan.error
         self._count(report)
@@ -209,7 +217,7 @@ class Cycle:
         if scan.specs or scan.removed or scan.traces:
             self.crosscheck.changed = True
         if scan.alerts is not None:
-            self.targets = scan.alerts.targets
+            self.alerts = scan.alerts
         if scan.pm is not None or scan.pm_gone:
             touch(self._take_pm(scan, unsaved, now))
         for worker_id, traces in scan.traces.items():
@@ -289,8 +297,9 @@ class Cycle:
             return False
         self._limits_at = now
         before, self.limits = self.limits, effective_limits(self.store.limits(), self.pm.configuration)
-        if self._cycled_at:  # before the first cycle nobody knows what held
-            self._marks += [Moment(Mark.Kind.LIMIT, now, text) for text in changes_between(before, self.limits)]
+        changes = changes_between(before, self.limits)
+        if changes and self._cycled_at:  # before the first cycle nobody knows what held
+            self._marks.append(Moment(Mark.Kind.LIMIT, now, ", ".join(changes)))  # one mark a moment
         return before != self.limits
 
     # -- probe
@@ -335,6 +344,10 @@ class Cycle:
         seen = run.file
         written_at = moment_of(seen.stamp) if seen and run.spec and run.spec.pid else None
         return make_claim(self.layout, run.key.worker_id, run.spec, run.born, written_at, run.traces)
+
+    def _living(self, pid: int) -> Process | None:
+        entry = self.processes.living(pid)
+        return entry.process if entry else None
 
     # -- judge
 
@@ -541,7 +554,7 @@ class Cycle:
         if self._marks:
             save_marks(self.host, self._marks)
             self._marks.clear()
-        daemon = self.pm.daemon
+        daemon, disk = self.pm.daemon, self.rounds.disk(now)
         self.store.save_poller(
             **({} if report.error else {"last_cycle_at": now}),  # nobody has seen the directory at this moment
             cycle_ms=self._cycle_ms,
@@ -557,8 +570,12 @@ class Cycle:
             pm_last_loop=daemon.last_loop,
             pm_started_at=daemon.started_at,
             pm_loops=daemon.loops_completed,
-            targets=self.targets,
+            targets=self.alerts.targets,
+            **({"disk_free_bytes": disk[0], "disk_total_bytes": disk[1]} if disk else {}),
         )
+        if self._precautions is not None:
+            self.store.save_prevention(self._precautions, now)
+            self._precautions = None
         if self._pruned_at is None or now - self._pruned_at >= PRUNE_EVERY:
             self._pruned_at = now
             self.store.prune(now, self.events_kept, self._breathe)

@@ -70,6 +70,7 @@ class Store:
         self.cursors: dict[str, LogCursor] = {}  # by path
         self.log_ids: dict[str, int] = {}
         self.processes: list[dict[str, Any]] | None = None  # as written last
+        self.prevention: dict[str, Any] = {}  # as written last
         self.documented: set[int] = set()  # workers that have a row of documents
 
     # -- start
@@ -83,7 +84,7 @@ class Store:
                     f"host “{self.host}” already stands for {poller.home} in this database; "
                     f"give {self.home} another RELAY_HOST, or another DATABASE_URL"
                 )
-            self.poller_id, self.error = poller.pk, poller.error
+            self.poller_id, self.error, self.prevention = poller.pk, poller.error, poller.prevention
             self.note_gap(poller.last_cycle_at, now, poller.interval_seconds)
             Poller.objects.filter(pk=poller.pk).update(
                 pid=pid, boot_id=boot_id, started_at=now, interval_seconds=interval
@@ -297,6 +298,14 @@ class Store:
             self.error = error
             announce(Change.Kind.POLLER, [self.poller_id], error_since)
         Poller.objects.filter(pk=self.poller_id).update(**values)
+
+    def save_prevention(self, document: dict[str, Any], now: datetime) -> None:
+        """Write how the fleet is set up to prevent failures, if that has changed."""
+        if document == self.prevention:
+            return
+        self.prevention = document
+        Poller.objects.filter(pk=self.poller_id).update(prevention=document)
+        announce(Change.Kind.POLLER, [self.poller_id], now)
 
     def prune(self, now: datetime, events_kept: timedelta, breathe: Callable[[], None] = lambda: None) -> None:
         """Empty the outbox of what no page can still be waiting for, and the stream of what was stored too long ago."""

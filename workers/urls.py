@@ -14,6 +14,7 @@ from .views.events import events
 from .views.fleet import fleet, usage
 from .views.icon import icon
 from .views.integrity import integrity
+from .views.prevention import prevention
 from .views.processes import processes
 from .views.setup import setup
 from .views.worker import activity, worker
@@ -53,6 +54,7 @@ urlpatterns = [
     path("processes/", processes, name="processes"),
     path("events/", events, name="events"),
     path("integrity/", integrity, name="integrity"),
+    path("prevention/", prevention, name="prevention"),
     path("remediations/", repairs.remediations, name="remediations"),
     path("remediations/export.csv", repairs.export, name="remediations-export"),
     path("remediations/new/", repairs.new, name="remediation-new"),

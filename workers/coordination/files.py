@@ -33,10 +33,13 @@ def is_younger(stamp: FileStamp, seconds: float, now: float) -> bool:
     return -1.0 < now - stamp.mtime_ns / 1e9 < seconds
 
 
-def read_whole(path: str, limit: int) -> tuple[bytes, FileStamp] | Problem | None:
-    """Read a file of at most ``limit`` bytes, with the stamp that it had before. None: it is gone."""
+def read_whole(path: str, limit: int, *, follow: bool = True) -> tuple[bytes, FileStamp] | Problem | None:
+    """Read a file of at most ``limit`` bytes, with the stamp that it had before. None: it is gone.
+
+    With ``follow`` false a path that is a link at this very moment is not read.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import orjson
 
 from .layout import SPECS
-from .records import CheckIn, Document, HealthAlerts, Other, PmDaemon, PmEntry, PmState, Problem, Sign, Spec, StatusFile
+from .records import CheckIn, Document, Other, PmDaemon, PmEntry, PmState, Problem, Sign, Spec, StatusFile
 from .redaction import may_hold_secret, redact, redact_text, redacted_slice, storable
 
 #: What our columns hold, in characters. An id must be whole, so a longer one is not used; other words are cut.
@@ -27,7 +27,7 @@ TEXT_LENGTH = 20_000
 MAX_DEPTH = 100
 MAX_PID = 4_194_304  # Linux: the largest pid_max
 MAX_COUNT = 2**63 - 1  # what a column of tokens holds
-MOST_TARGETS = 10  # priorities of health-alerts.json that have a time
+MOST_SETTINGS, SETTING_LENGTH = 100, 200  # of the PM daemon's configuration, and characters of one
 MAX_TIME_LIMIT = 60 * 24 * 366  # minutes
 
 # --- times ------------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def _no_value(text: str, at: int) -> tuple[str, int]:
     if not text[:at].strip():
         return "it does not begin like JSON", at
     key = _KEY_BEFORE.search(text, max(0, at - 500), at)
-    name = f" for “{_clip(storable(key[1]), 80)}”" if key else ""
+    name = f" for “{clip(storable(key[1]), 80)}”" if key else ""
     if text[at] not in ",}]":
         return f"what stands there{name} is no JSON value", at
     behind_colon = len(text[:at].rstrip())
@@ -226,7 +226,8 @@ def line_around(text: str, at: int) -> str:
     return redacted_slice(text[context : end + 4096], begin - context, end - context).strip()
 
 
-def _clip(text: str, length: int) -> str:
+def clip(text: str, length: int) -> str:
+    """Cut a text so that it and its ellipsis are no longer than that."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -374,7 +375,7 @@ class _Lookup:
                     return value
                 if length < TEXT_LENGTH:
                     self.oddities.append(f"“{name}” is longer than {length} characters and shown cut")
-                return _clip(value, length)
+                return clip(value, length)
         return ""
 
     def number(self, keys: tuple[_Key, ...], least: float, most: float) -> tuple[float | None, str]:
@@ -493,7 +494,7 @@ def _spec(document: Document, path: str) -> Spec:
     _note_order(look, created_at, started_at, ended_at, started_key, ended_key)
     time_limit, time_limit_source = look.number(TIME_LIMIT, 0.001, MAX_TIME_LIMIT)
     if time_limit is None:
-        time_limit, time_limit_source = _default_time_limit(worker_type)
+        time_limit, time_limit_source = default_time_limit(worker_type)
     errors = ERROR[:-1] if status.lower() in _FINISHED else ERROR  # its notes on a success are no error
     return Spec(
         worker_id=worker_id,
@@ -534,7 +535,7 @@ def _worker_id(look: _Lookup, path: str) -> str:
     else:
         said = "empty" if value in ("", "null") or value is None else kind_of(value)
         look.oddities.append(f"“worker_id” is {said}; its file name is taken as its id")
-    return _clip(storable(name), ID_LENGTH)
+    return clip(storable(name), ID_LENGTH)
 
 
 def _note_order(
@@ -554,9 +555,15 @@ def _note_order(
         look.oddities.append(f"“{ended_key}” is before “created_at”")
 
 
+def bare_type(worker_type: str) -> str:
+    """A worker type without how it happens to be written: ``Scan_Worker`` is ``scan``."""
+    return worker_type.strip().lower().replace("_", "-").removesuffix("-worker")
+
+
 @lru_cache(maxsize=1024)
-def _default_time_limit(worker_type: str) -> tuple[float, str]:
-    name = worker_type.strip().lower().replace("_", "-").removesuffix("-worker")
+def default_time_limit(worker_type: str) -> tuple[float, str]:
+    """Return the minutes that the fleet's launcher gives a type, and in words that it is a default."""
+    name = bare_type(worker_type)
     if name in DEFAULT_TIME_LIMITS:
         return float(DEFAULT_TIME_LIMITS[name]), f"default for {name}"
     return float(TIME_LIMIT_OTHERWISE), "default"
@@ -584,7 +591,7 @@ def _checkins(look: _Lookup, path: str) -> tuple[Sign, ...]:
 _PM_SECTIONS = _keys("pm_daemon", "monitored_workers", "configuration")
 
 
-def _load_object(data: bytes) -> Document | Problem:
+def load_object(data: bytes) -> Document | Problem:
     """Parse a file that has to hold one JSON object, redacted."""
     document = load(data)
     if isinstance(document, Problem):
@@ -597,14 +604,14 @@ def _load_object(data: bytes) -> Document | Problem:
 
 def parse_pm_state(data: bytes) -> PmState | Problem:
     """Read ``coordination/pm-state.json``."""
-    document = _load_object(data)
+    document = load_object(data)
     if isinstance(document, Problem):
         return document
     look = _Lookup(document, _PM_SECTIONS)
     entries = {}
     for worker_id, entry in look.sections["monitored_workers"].items():
         if type(entry) is not dict:
-            look.wrong(f"monitored_workers.{_clip(worker_id, 80)}", entry, "an object")
+            look.wrong(f"monitored_workers.{clip(worker_id, 80)}", entry, "an object")
         elif not worker_id or len(worker_id) > ID_LENGTH:
             look.oddities.append(f"A key of “monitored_workers” is empty or longer than {ID_LENGTH} characters")
         else:
@@ -614,7 +621,11 @@ def parse_pm_state(data: bytes) -> PmState | Problem:
         for key, value in look.sections["configuration"].items()
         if type(value) in (int, float) and abs(value) <= MAX_COUNT
     }
-    return PmState(_pm_daemon(look), entries, configuration, tuple(look.oddities))
+    settings = tuple(
+        (clip(storable(key), WORD_LENGTH), clip(storable(orjson.dumps(value).decode()), SETTING_LENGTH))
+        for key, value in list(look.sections["configuration"].items())[:MOST_SETTINGS]
+    )
+    return PmState(_pm_daemon(look), entries, configuration, settings, tuple(look.oddities))
 
 
 _REGISTERED = _keys("registered_at")
@@ -638,7 +649,7 @@ def _pm_entry(worker_id: str, document: Document, state: _Lookup) -> PmEntry:
         progress_pct=look.progress(_PROGRESS_PCT),
         document=document,
     )
-    state.oddities += [f"{_clip(worker_id, 80)}: {oddity}" for oddity in look.oddities]
+    state.oddities += [f"{clip(worker_id, 80)}: {oddity}" for oddity in look.oddities]
     return entry
 
 
@@ -654,7 +665,7 @@ def _pm_daemon(look: _Lookup) -> PmDaemon:
 
 def parse_pm_heartbeat(data: bytes) -> PmDaemon | Problem:
     """Read ``coordination/pm-daemon-heartbeat.json``, in which a daemon that was stopped says so."""
-    document = _load_object(data)
+    document = load_object(data)
     if isinstance(document, Problem):
         return document
     look = _Lookup(document)
@@ -666,27 +677,13 @@ def parse_pm_heartbeat(data: bytes) -> PmDaemon | Problem:
     )
 
 
-def parse_health_alerts(data: bytes) -> HealthAlerts | Problem:
-    """Read the targets of ``coordination/health-alerts.json``: minutes by priority (``sla_config``)."""
-    document = _load_object(data)
-    if isinstance(document, Problem):
-        return document
-    config = document.get("sla_config")
-    targets = {
-        _clip(storable(name), WORD_LENGTH): float(minutes)
-        for name, minutes in (config.items() if type(config) is dict else ())
-        if type(minutes) in (int, float) and 0 < minutes <= MAX_TIME_LIMIT
-    }
-    return HealthAlerts(dict(sorted(targets.items(), key=lambda item: item[1])[:MOST_TARGETS]))
-
-
 _FILE_STAMP = re.compile(r"-\d{8}T\d{6}Z?\Z")
 _STEP = _keys("current_step", "next_step")
 
 
 def parse_checkin(data: bytes, source: str, mtime: datetime) -> CheckIn | Problem:
     """Read a check-in file; without a usable time of its own it is as old as its last write (``mtime``)."""
-    document = _load_object(data)
+    document = load_object(data)
     if isinstance(document, Problem):
         return document
     look = _Lookup(document)
@@ -700,12 +697,12 @@ def parse_checkin(data: bytes, source: str, mtime: datetime) -> CheckIn | Proble
 
 def parse_heartbeat(data: bytes, source: str, mtime: datetime, worker_id: str) -> CheckIn | Problem:
     """Read ``agents/workers/<id>/heartbeat.json``, which the worker writes itself; ``progress`` is free text there."""
-    document = _load_object(data)
+    document = load_object(data)
     if isinstance(document, Problem):
         return document
     look = _Lookup(document)
     progress = document.get("progress")
-    step = _clip(progress, TEXT_LENGTH) if isinstance(progress, str) else look.text(_STEP, TEXT_LENGTH)
+    step = clip(progress, TEXT_LENGTH) if isinstance(progress, str) else look.text(_STEP, TEXT_LENGTH)
     return _as_checkin(look, worker_id, source, mtime, step)
 
 
@@ -746,7 +743,7 @@ def parse_status(data: bytes, source: str, mtime: datetime) -> StatusFile | Prob
 
     ``mtime`` is when, where the file itself does not say.
     """
-    document = _load_object(data)
+    document = load_object(data)
     if isinstance(document, Problem):
         return document
     look = _Lookup(document)

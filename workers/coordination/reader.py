@@ -38,7 +38,8 @@ from .layout import (
     SPECS,
     Layout,
 )
-from .parser import parse_checkin, parse_health_alerts, parse_pm_heartbeat, parse_pm_state, parse_spec
+from .parser import parse_checkin, parse_pm_heartbeat, parse_pm_state, parse_spec
+from .prevention import parse_health_alerts
 from .records import CheckIn, FileStamp, HealthAlerts, Other, PmDaemon, PmState, Problem, Scan, Spec, SpecSeen
 from .traces import TraceReader
 

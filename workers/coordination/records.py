@@ -118,14 +118,74 @@ class PmState:
     daemon: PmDaemon = PmDaemon()
     entries: dict[str, PmEntry] = field(default_factory=dict)
     configuration: dict[str, float] = field(default_factory=dict)  # the numbers of `.configuration`; often absent
+    settings: tuple[tuple[str, str], ...] = ()  # all of `.configuration`: key and value as redacted JSON, cut
     oddities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class FleetAlert:
+    """One alert that the fleet's own daemons raised in ``coordination/health-alerts.json``."""
+
+    id: str = ""
+    type: str = ""
+    severity: str = ""
+    status: str = ""
+    message: str = ""  # redacted, cut
+    created_at: datetime | None = None
+    threshold: float | None = None
+    metric_value: float | None = None
+    workers: tuple[str, ...] = ()  # the ids that it lists
+
+
+@dataclass(frozen=True, slots=True)
 class HealthAlerts:
-    """What of ``coordination/health-alerts.json`` is configuration; the rest of it are alerts that somebody raised."""
+    """``coordination/health-alerts.json``: alerts that somebody raised, and the little of it that is configuration."""
 
     targets: dict[str, float] = field(default_factory=dict)  # priority -> minutes until it is dealt with
+    alerts: tuple[FleetAlert, ...] = ()  # as in the file, the last of them where there are many
+    there: bool = False  # whether there is such a file
+    notes: tuple[str, ...] = ()  # plain sentences: what in it was not understood
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSetting:
+    """What one list of worker types says of one type."""
+
+    worker_type: str
+    source: str  # the file, and behind a ``#`` the key that the limit was read from
+    time_limit_minutes: float | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonTrace:
+    """A file that speaks for a daemon: a pid that somebody wrote down, or a heartbeat. A claim, not a process."""
+
+    name: str  # as its file is called: `worker-daemon`
+    path: str  # relative to the home, or absolute where it lies outside
+    written_at: datetime
+    pid: int | None = None
+    beat_at: datetime | None = None  # as its heartbeat says
+    status: str = ""
+    loops: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What could not be understood of a file that says how the fleet is set up."""
+
+    path: str
+    text: str  # one plain sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Precautions:
+    """How a fleet is set up to prevent failures, as far as its files say."""
+
+    types: tuple[TypeSetting, ...] = ()
+    daemons: tuple[DaemonTrace, ...] = ()
+    looked: tuple[tuple[str, bool], ...] = ()  # where worker types were looked for, and whether there was a file
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def detector(period: Period) -> Detector:
         by_type[call.worker_type].append(call.became)
         stalls[call.worker_type] += [call.stall] if call.stall else []
     limits = effective_limits(dict(Limit.objects.values_list("name", "seconds")), {})
-    silences = _silences(period)
+    silences = silences_by_type(period)
     all_silences = sum((Counter(each) for each in silences.values()), Counter[int]())
     found = [_suggestion(name, silences[name], stalls[name], limits) for name in silences]
     types = [Group(name, tally(of_type)) for name, of_type in by_type.items()]
@@ -161,7 +161,7 @@ def _late(period: Period) -> Iterator[_Called]:
                 yield _Called(Health.LATE, worker_type, call.became)
 
 
-def _silences(period: Period) -> dict[str, dict[int, int]]:
+def silences_by_type(period: Period) -> dict[str, dict[int, int]]:
     """Silences that ended by themselves, by worker type, of the days in UTC that the stretch touches."""
     where = {name: value for name, value in period.filters.items() if name in _SILENCES_BY}
     last = period.until - timedelta(microseconds=1)

@@ -82,6 +82,16 @@ def worker_types(period: Period) -> Types:
     )
 
 
+def minutes_taken(period: Period) -> dict[str, list[float]]:
+    """How many minutes each run took that ended in a stretch, by worker type, where its times can be used."""
+    taken = defaultdict[str, list[float]](list)
+    for name, _, is_over, began, ended, *_ in _read(period):
+        duration = _duration(began, ended) if is_over else None
+        if duration is not None:
+            taken[name].append(duration.total_seconds() / 60)
+    return dict(taken)
+
+
 def _read(period: Period) -> list[tuple[Any, ...]]:
     since, until = (connection.ops.adapt_datetimefield_value(at) for at in (period.since, period.until))
     filters = period.filters
