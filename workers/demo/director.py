@@ -288,7 +288,7 @@ def run(
     with fleet.claim(home) as known:
         desk = Desk(home, Random(seed))  # noqa: S311 - a demo, not a secret
         now = datetime.now(UTC)
-        fleet.write_skeleton(home)
+        fleet.write_skeleton(home, now)
         if known:
             desk.resume(now)
         if not (home / stand_ins.PM_ACTIVITY).exists():

@@ -74,7 +74,7 @@ def write_fleet(home: Path, *, workers: int, events: int, seed: int, now: dateti
 
 
 def _write_load(home: Path, workers: int, events: int, rng: Random, now: datetime) -> None:
-    write_skeleton(home)
+    write_skeleton(home, now)
     numbers: dict[str, int] = {}
     cast = write_history(home, rng, now, numbers)
     monitored: dict[str, Any] = {}
@@ -96,7 +96,7 @@ def as_bytes(document: Any) -> bytes:
 # --- the directory ---------------------------------------------------------------------------------------------------
 
 
-def write_skeleton(home: Path) -> None:
+def write_skeleton(home: Path, now: datetime) -> None:
     """Make the directories, the scripts and the few files that a fleet has from its first day."""
     for name in ("active", "completed", "failed", "zombie", "archived", "templates"):
         (home / SPECS / name).mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,39 @@ def write_skeleton(home: Path) -> None:
         (home / QUEUE).write_bytes(as_bytes({"tasks": []}))
     template = {"worker_type": "scan-worker", "resources": {"token_budget": 8000, "timeout_minutes": 15}}
     (home / SPECS / "templates/scan-worker.json").write_bytes(as_bytes(template))
+    write_configuration(home, now)
     write_scripts(home)
+
+
+def write_configuration(home: Path, now: datetime) -> None:
+    """Write what a fleet sets, where it has no such file yet: time limits, targets, and an alert that nobody ended."""
+    types = [
+        {"type_id": f"{name}-worker", "description": does, "time_limit_minutes": specs.TIME_LIMITS[name]}
+        for name, does in WORKER_TYPES.items()
+    ]
+    since = utc(now - HISTORY)
+    alert = {
+        "id": "alert-zombie-threshold",
+        "type": "zombie_threshold",
+        "severity": "high",
+        "status": "active",
+        "message": "12 zombies, threshold 10",
+        "created_at": since,
+        "metric_value": 12,
+        "threshold": 10,
+        "zombie_workers": ",".join(f"worker-scan-{number:03}" for number in range(901, 913)),
+        "investigation_notes": [],
+    }
+    targets = {"critical": 15, "high": 30, "medium": 60, "low": 120}
+    files = {
+        "coordination/config/worker-types.json": {"worker_types": types},
+        "coordination/health-alerts.json": {"sla_config": targets, "alerts": [alert]},
+    }
+    for name, document in files.items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(as_bytes(document))
 
 
 def write_scripts(home: Path) -> None:
@@ -131,6 +163,14 @@ def write_scripts(home: Path) -> None:
     shutil.move(home / "scripts/shell-worker.sh", home / "agents/workers/shell-worker.sh")
 
 
+WORKER_TYPES = {
+    "implementation": "Writes code for one task",
+    "scan": "Looks for advisories in dependencies",
+    "fix": "Mends what a scan or a review found",
+    "test": "Writes and runs tests",
+    "review": "Reads a change",
+    "analysis": "Answers a question about the code",
+}
 HARMLESS = {
     "cleanup-zombie-workers.sh": "would move zombies to failed/.",
     "archive-failed-workers.sh": "would move failed/ to archived/.",
