@@ -13,6 +13,7 @@ from django.http import QueryDict
 from . import door, logs
 from .follow import Follows, Session
 from .live import Subscriber, View, hub
+from .vitals import VITALS
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,11 @@ class Consumer(AsyncWebsocketConsumer):
         raise NotImplementedError
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        VITALS.sockets += 1
         try:
             await super().__call__(scope, receive, send)
         finally:
+            VITALS.sockets -= 1
             await self.leave()
 
 
