@@ -49,7 +49,7 @@ def test_a_poller_that_falls_silent_turns_its_light_without_the_server(page: Pag
     expect(poller.locator(".tip")).to_be_hidden()
     expect(poller).to_have_class("light ok watchman stale", timeout=15_000)
     expect(poller.locator(".tip")).to_be_visible()
-    expect(poller.locator(".as-silent")).to_contain_text("No word from it, since")
+    expect(poller.locator(".as-silent")).to_contain_text("No word from it since")
     expect(poller.locator("button .as-told")).to_be_hidden()
     expect(light(page, "PM daemon").locator(".as-told").last).to_be_hidden()
 

@@ -103,13 +103,10 @@ def worst(states: Iterable[State]) -> State:
 
 def size(count: float) -> str:
     """Bytes in two digits, so that what hardly changes reads the same."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            break
-        count /= 1000
-    else:
-        unit = "TB"
-    return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = next((power for power in range(len(units)) if count < 999.5 * 1000**power), len(units) - 1)
+    number = count / 1000**power
+    return f"{number:.0f} {units[power]}" if number >= 10 or power == 0 else f"{number:.1f} {units[power]}"
 
 
 def length(seconds: float) -> str:
@@ -161,7 +158,7 @@ def daemon_light(watch: Watch) -> Light:
     if not poller.pm_seen:
         return replace(light, state=State.OFF, says="There is no pm-state.json that can be read")
     if poller.pm_alive is False:
-        return replace(light, state=State.BAD, says="It is not running", since=last)
+        return replace(light, state=State.BAD, says="It is not running: no loop", since=last)
     if watch.pm_silent:
         says = "It runs, but has not looped" if poller.pm_alive else "It has not looped"
         return replace(light, state=State.BAD, says=says, since=last)
@@ -215,7 +212,7 @@ def push_light(vitals: Vitals) -> Light:
 class Database(NamedTuple):
     """What can be seen of the database from outside its tables. Bytes; None where that does not apply."""
 
-    size: int | None = None
+    size: int | None = None  # its journal included
     journal: int | None = None
     writable: bool = True
     free: int | None = None  # on the disk that it lies on
@@ -313,7 +310,10 @@ def _summed(lights: list[Light]) -> list[Light]:
     if not rest:
         return wrong
     fine = sum(light.state is State.OK for light in rest)
-    return [*wrong, replace(rest[0], state=worst(it.state for it in rest), says=f"{fine} of {len(lights)} fine", host="")]
+    return [
+        *wrong,
+        replace(rest[0], state=worst(it.state for it in rest), says=f"{fine} of {len(lights)} fine", host=""),
+    ]
 
 
 def lights(watches: Watches, now: datetime, vitals: Vitals = VITALS) -> tuple[Light, ...]:
@@ -362,7 +362,8 @@ def _files(path: Path) -> Database:
         writable = not os.statvfs(path).f_flag & os.ST_RDONLY and os.access(path, os.W_OK)
         writable = writable and os.access(path.parent, os.W_OK)
         disk = shutil.disk_usage(path)
-        return Database(path.stat().st_size, _size_of(journal), writable, disk.free, disk.total)
+        waits = _size_of(journal)
+        return Database(path.stat().st_size + waits, waits, writable, disk.free, disk.total)
     except OSError:
         return Database(writable=False)
 
