@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "workers",
 ]
 MIDDLEWARE = [
+    "relay_web.probes.ProbeMiddleware",  # before everything that could refuse or redirect a probe
     "django.middleware.security.SecurityMiddleware",
     "relay_web.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
