@@ -61,6 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     "outbox": set(),
     "door": set(),
     "live": {"models", "queries", "fragments", "outbox", "door", "remediation", "vitals"},
+    "readiness": {"models", "queries"},
+    "metrics": {"health", "incidents", "models", "queries", "remediation", "vitals"},
     "log_text": {"coordination"},
     "logs": {"coordination", "models"},
     "log_desk": {"coordination", "models", "logs"},
@@ -70,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "admin": {"health", "models", "roles", "remediation"},
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
-        *("charts", "logs"),
+        *("charts", "logs", "metrics"),
     },
     "demo": {"demo", "coordination"},
 }
