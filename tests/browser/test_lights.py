@@ -26,7 +26,7 @@ def light(page: Page, name: str) -> Locator:
 def test_a_light_says_its_sentence_to_the_keyboard_and_to_the_pointer(page: Page) -> None:
     page.goto("/")
     live(page)
-    tip = light(page, "PM daemon").locator(".tip")
+    tip = light(page, "PM daemon").locator(".says")
     expect(tip).to_be_hidden()
     light(page, "PM daemon").get_by_role("button").focus()
     expect(tip).to_be_visible()
@@ -34,7 +34,7 @@ def test_a_light_says_its_sentence_to_the_keyboard_and_to_the_pointer(page: Page
     page.keyboard.press("Tab")
     page.mouse.move(1, 1)
     light(page, "Database").get_by_role("button").hover()
-    expect(light(page, "Database").locator(".tip")).to_be_visible()
+    expect(light(page, "Database").locator(".says")).to_be_visible()
     expect(light(page, "PM daemon").get_by_role("button")).to_have_accessible_description("It runs. Look")
 
 
@@ -46,9 +46,9 @@ def test_a_poller_that_falls_silent_turns_its_light_without_the_server(page: Pag
     assert page.locator("#lights .light.bad").count() == 0
     poller = light(page, "Poller")
     expect(poller).to_have_class("light ok watchman")
-    expect(poller.locator(".tip")).to_be_hidden()
+    expect(poller.locator(".says")).to_be_hidden()
     expect(poller).to_have_class("light ok watchman stale", timeout=15_000)
-    expect(poller.locator(".tip")).to_be_visible()
+    expect(poller.locator(".says")).to_be_visible()
     expect(poller.locator(".as-silent")).to_contain_text("No word from it since")
     expect(poller.locator("button .as-told")).to_be_hidden()
     expect(light(page, "PM daemon").locator(".as-told").last).to_be_hidden()
@@ -61,8 +61,8 @@ def test_a_light_turns_by_a_push_and_back(page: Page) -> None:
     channel = Channel.objects.create(name="ops mail", address="json://localhost", failing_since=datetime.now(UTC))
     channels = light(page, "Channels")
     expect(channels).to_have_class("light bad")
-    expect(channels.locator(".tip")).to_be_visible()
-    expect(channels.locator(".tip")).to_contain_text("“ops mail” fails: alerts do not get through")
+    expect(channels.locator(".says")).to_be_visible()
+    expect(channels.locator(".says")).to_contain_text("“ops mail” fails: alerts do not get through")
     Channel.objects.filter(pk=channel.pk).update(failing_since=None)
     expect(channels).to_have_class("light ok")
     assert page.evaluate("window.sameDocument")
@@ -86,7 +86,7 @@ def test_a_server_that_does_not_answer_is_said_by_its_own_light(page: Page, serv
     expect(page.locator("#live")).to_have_attribute("data-state", "reconnecting")
     page.mouse.move(1, 1)
     light(page, "Web").get_by_role("button").focus()
-    expect(light(page, "Web").locator(".tip")).to_have_text("It does not answer.", use_inner_text=True)
+    expect(light(page, "Web").locator(".says")).to_have_text("It does not answer.", use_inner_text=True)
 
 
 @pytest.mark.parametrize("width", [1440, 390])
@@ -103,8 +103,7 @@ def test_the_row_fits_the_page(page: Page, width: int, scheme: str) -> None:
     for button in page.locator("#lights button").all():
         button.focus()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        box = page.locator("#lights .light:focus-within .tip").bounding_box()
+        box = page.locator("#lights .light:focus-within .says").bounding_box()
         assert box
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
-    page.screenshot(path=f"/tmp/shots/lights-{width}-{scheme}.png")
