@@ -47,6 +47,7 @@ class Environment:
     event_days: int  # how long events are kept, from when they were stored
     demo: bool  # set by ``relay --demo`` for its own children
     commands: dict[str, tuple[str, ...]]
+    metrics_token: str  # "" where none is set: then /metrics answers this machine alone
 
 
 def read() -> Environment:
@@ -66,6 +67,7 @@ def read() -> Environment:
         poll_seconds=_get(lambda: env.float("RELAY_POLL_SECONDS", 2.0, validate=validate.Range(min=0.05, max=3600))),
         event_days=_get(lambda: env.int("RELAY_EVENT_DAYS", 90, validate=validate.Range(min=1, max=36_500))),
         demo="RELAY_DEMO" in os.environ,
+        metrics_token=_metrics_token(env),
         commands={name: _command(name, env.str(name, default)) for name, default in COMMANDS.items()},
     )
 
@@ -177,6 +179,13 @@ def _host(env: Env) -> str:
     if len(host) > 255 or any(character.isspace() for character in host):
         raise WrongValueError(f"RELAY_HOST: “{host}” is no name of a host; give up to 255 characters without spaces")
     return host
+
+
+def _metrics_token(env: Env) -> str:
+    token = env.str("RELAY_METRICS_TOKEN", "")
+    if not token.isascii() or not token.isprintable() or " " in token:  # it has to fit into a header; never shown
+        raise WrongValueError("RELAY_METRICS_TOKEN: can only be letters, digits and signs of ASCII, without spaces")
+    return token
 
 
 def _url(env: Env) -> str:

@@ -19,6 +19,7 @@ RELAY_POLL_SECONDS = ENVIRONMENT.poll_seconds
 RELAY_EVENT_DAYS = ENVIRONMENT.event_days
 RELAY_DEMO = ENVIRONMENT.demo
 RELAY_COMMANDS = ENVIRONMENT.commands
+RELAY_METRICS_TOKEN = ENVIRONMENT.metrics_token
 
 # Django
 SECRET_KEY = ENVIRONMENT.secret_key
@@ -46,6 +47,7 @@ INSTALLED_APPS = [
     "workers",
 ]
 MIDDLEWARE = [
+    "relay_web.probes.ProbeMiddleware",  # before everything that could refuse or redirect a probe
     "django.middleware.security.SecurityMiddleware",
     "relay_web.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -122,6 +124,8 @@ CSRF_TRUSTED_ORIGINS = [RELAY_URL] if RELAY_URL else []
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT = _secure
 SESSION_COOKIE_NAME = "relay_session"
 CSRF_COOKIE_NAME = "relay_csrf"
+# A scraper speaks to us directly, where there is no TLS; by the time of a redirect its token has travelled already.
+SECURE_REDIRECT_EXEMPT = [r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if _secure else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _secure
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _secure else None

@@ -40,6 +40,19 @@ def test_it_runs_without_any_variable(tmp_path: Path) -> None:
     assert read.commands["RELAY_EMIT_EVENT"] == ()
 
 
+def test_a_token_for_metrics_is_none_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.read().metrics_token == ""
+    monkeypatch.setenv("RELAY_METRICS_TOKEN", "s3cret-=/+")
+    assert environment.read().metrics_token == "s3cret-=/+"
+
+
+def test_a_wrong_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_METRICS_TOKEN", "geheim niss")
+    with pytest.raises(environment.WrongValueError) as refused:
+        environment.read()
+    assert "geheim" not in str(refused.value)
+
+
 def test_cortex_home_serves_where_commit_relay_home_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CORTEX_HOME", str(tmp_path))
     assert environment.read().home == tmp_path.resolve()
@@ -69,6 +82,8 @@ def test_the_secret_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path)
         ("RELAY_URL", "http://[::1"),
         ("RELAY_URL", "http://relay.example.com:99999"),
         ("RELAY_HOST", "two words"),
+        ("RELAY_METRICS_TOKEN", "two words"),
+        ("RELAY_METRICS_TOKEN", "schlüssel"),
         ("DATABASE_URL", "mysql://localhost/x"),
         ("DATABASE_URL", "sqlite://:memory:"),
         ("DATABASE_URL", "nonsense"),

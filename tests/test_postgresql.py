@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 
 from .conftest import Home
 from .running import Place, until
+from .test_healthz import answered
+from .test_healthz import ask as request
+from .test_relay_command import free_port
 
 
 def _binaries() -> Path | None:
@@ -116,3 +120,17 @@ def test_writers_wake_the_tails(team: Place, home: Home) -> None:
         home.spec(status="completed")
         team.json("poll", "--once")
         assert {note.channel for note in session.notifies(timeout=10, stop_after=1)} == {"relay_change"}
+
+
+def test_the_web_answers_probes_and_scrapes(team: Place, home: Home) -> None:
+    team.run("migrate", "-v0")
+    home.spec()
+    port = free_port()
+    team.start("relay", "--port", str(port))
+    until(lambda: answered(port, "/healthz/ready") == 200, what="readiness")
+    body = request(port, "GET", "/metrics")[1].decode()
+    assert re.search(r"^relay_database_size_bytes [1-9]", body, re.MULTILINE)
+    assert "relay_database_writable 1.0" in body
+    assert 'database="postgresql"' in body
+    assert 'relay_workers{health="zombie",host="host-a"} 1.0' in body
+    assert not re.search(r"^relay_database_journal_bytes", body, re.MULTILINE), "there is none that the web could see"

@@ -14,6 +14,7 @@ from . import door, logs
 from .follow import Follows, Session
 from .live import Subscriber, hub
 from .screens import View
+from .vitals import VITALS
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,11 @@ class Consumer(AsyncWebsocketConsumer):
         raise NotImplementedError
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        VITALS.sockets += 1
         try:
             await super().__call__(scope, receive, send)
         finally:
+            VITALS.sockets -= 1
             await self.leave()
 
 

@@ -7,7 +7,7 @@ a `<tr>` that follows it, silently.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from .queries.incident_query import IncidentQuery
 from .queries.incidents import Counts as IncidentCounts
 from .queries.incidents import IncidentPage, IncidentRow
 from .queries.integrity import Integrity
+from .queries.lights import Light
 from .queries.processes import HostView
 from .remediation.queries import BatchView, Card, WorkerRepairs
 
@@ -102,9 +103,10 @@ def news_of_remediations() -> str:
     return get_template("workers/remediation/news.html").render({"new": True, "oob": True})
 
 
-def pulse(watches: Watches, position: int, now: datetime) -> dict[str, str]:
-    """How alive the pollers are, for every page."""
-    return _render(("pulse", "banners", "fleet/daemon"), {"watches": watches, "position": position, "now": now})
+def pulse(watches: Watches, lights: Sequence[Light], position: int, now: datetime) -> dict[str, str]:
+    """How alive the pollers are, and how the product itself does, for every page."""
+    context = {"watches": watches, "lights": lights, "position": position, "now": now}
+    return _render(("pulse", "banners", "fleet/daemon", "lights"), context)
 
 
 def summary(counts: Counts, now: datetime) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.db import close_old_connections, connections
+from django.utils import timezone
 
 from . import door, fragments
 from .models import Change
@@ -44,6 +45,7 @@ from .renderings import (
     touched,
 )
 from .screens import View
+from .vitals import BEAT, VITALS
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -140,6 +142,7 @@ class Hub:
         self.subscribers: set[Subscriber] = set()
         self._outbox: Outbox | None = None
         self._task: asyncio.Task[None] | None = None
+        self._beat: asyncio.TimerHandle | None = None
         self._ready = asyncio.Event()
         self._turn = asyncio.Lock()
         self._thread: ThreadPoolExecutor | None = None
@@ -178,6 +181,9 @@ class Hub:
         if self.subscribers or self._task is None:
             return
         task, self._task = self._task, None
+        if self._beat:
+            self._beat.cancel()
+        VITALS.fall_silent()
         thread, self._thread = self._thread, None
         self._ready.clear()
         task.cancel()
@@ -192,6 +198,15 @@ class Hub:
         now = time.monotonic()
         self._next_pulse, self._next_door = now + PULSE, now + DOOR_CHECK
         self._task = asyncio.create_task(self._tail())
+        self._listen_to_the_loop()
+
+    def _listen_to_the_loop(self, due: float | None = None) -> None:
+        """Note how late the event loop calls back, for as long as somebody listens."""
+        loop = asyncio.get_running_loop()
+        if due is not None:
+            VITALS.beat(loop.time() - due)
+        after = loop.time() + BEAT
+        self._beat = loop.call_at(after, self._listen_to_the_loop, after)
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something with the database, in the one thread."""
@@ -208,6 +223,7 @@ class Hub:
         while True:
             try:
                 self._outbox = await open_outbox(position)
+                VITALS.tail = self._outbox.sequence.high
                 self._ready.set()
                 delay = 0.5
                 await self._follow(self._outbox)
@@ -230,6 +246,8 @@ class Hub:
             entries = await outbox.wait(min(COUNT_AT_MOST, max(0.0, due - time.monotonic())))
             if entries:
                 await self._publish(entries)
+                VITALS.handed = (entries[-1].id, timezone.now())
+                VITALS.tail = outbox.sequence.high
             await self._timers(time.monotonic())
 
     async def _timers(self, now: float) -> None:

@@ -25,9 +25,12 @@ from .queries.incidents import (
 from .queries.incidents import rows as incident_rows
 from .queries.integrity import IntegrityQuery
 from .queries.integrity import integrity as read_integrity
+from .queries.lights import lights as read_lights
+from .queries.lights import measure_push
 from .queries.processes import host_processes
 from .remediation.queries import batch_view, cards_of, worker_repairs
 from .screens import View
+from .vitals import VITALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,9 @@ def host_list() -> str:
 
 def pulse(position: int) -> dict[str, str]:
     now = timezone.now()
-    return fragments.pulse(queries.watches(now), position, now)
+    watching = queries.watches(now)
+    measure_push(VITALS, now)
+    return fragments.pulse(watching, read_lights(watching, now), position, now)
 
 
 def count(query: FleetQuery, shown: set[tuple[int, ...]]) -> tuple[dict[str, str], dict[tuple[int, ...], str]]:

@@ -14,6 +14,7 @@ from .views.events import events
 from .views.fleet import fleet, usage
 from .views.icon import icon
 from .views.integrity import integrity
+from .views.metrics import metrics
 from .views.prevention import prevention
 from .views.processes import processes
 from .views.setup import setup
@@ -67,6 +68,7 @@ urlpatterns = [
     path("remediations/<int:pk>/withdraw/", repairs.withdraw, name="remediation-withdraw"),
     path("components/", components, name="components"),
     path("icon/<str:state>.svg", icon, name="icon"),
+    path("metrics", metrics, name="metrics"),  # /healthz is answered before any address is looked at: relay_web.probes
     path("setup/<str:token>/", setup, name="setup"),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),

@@ -18,6 +18,7 @@ from workers.incidents import Kind
 from workers.models import Incident, Poller, Remediation, RemediationBatch, RemediationStep, RootCause, Worker
 from workers.queries import Counts, FleetQuery, News, Row, Tile, Watch, Watches
 from workers.queries.incidents import IncidentRow
+from workers.queries.lights import Light, State
 from workers.remediation.actions import OF_A_RUN, objection
 from workers.remediation.queries import BatchView, Button, Card, WorkerRepairs
 
@@ -46,6 +47,7 @@ def components(request: HttpRequest) -> HttpResponse:
         "stale_rows": [Row(worker, silent, now) for worker in every],
         "sample": Watches((awake, silent)),
         "live_states": LIVE_STATES,
+        "sample_lights": _lights(now),
         "empties": [{"empty": name} for name in EMPTY],
         "counts": none,
         "charts": chart_samples.GROUPS,
@@ -63,6 +65,20 @@ def _watch(host: str, now: datetime, silence: float, error: str = "") -> Watch:
     poller = Poller(host=host, last_cycle_at=last, lag_ms=46, error=error, unreadable=15, error_since=last)
     poller.pm_seen, poller.pm_alive, poller.pm_pid, poller.pm_last_loop = True, True, 36883, now - timedelta(minutes=2)
     return Watch(poller, now)
+
+
+def _lights(now: datetime) -> list[list[Light]]:
+    """A light of each state; and those of a host in the moment in which a browser finds its poller silent."""
+    says = {
+        State.OK: "12 MB",
+        State.WARN: "9.1 GB free, 9 % of the disk",
+        State.BAD: "“ops mail” fails: alerts do not get through",
+        State.OFF: "Nobody has minded rules and messages yet",
+        State.UNKNOWN: "Nobody has looked how much is free",
+    }
+    every = [Light(f"Sample {state}", state, text, now if state is State.BAD else None) for state, text in says.items()]
+    old = Light("Sample poller", State.OK, "A cycle every 2 s takes 30 ms", host="sample-b", watchman=True)
+    return [every, [old, Light("Sample daemon", State.OK, "It runs", host="sample-b")]]
 
 
 def _counts(number: int) -> Counts:

@@ -8,9 +8,11 @@ from typing import Any
 
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpResponseBase
+from django.utils.functional import SimpleLazyObject
 
 from workers.door import VIEW
 from workers.queries import Watches
+from workers.queries.lights import lights
 
 View = Callable[..., HttpResponseBase]
 
@@ -22,5 +24,9 @@ def for_viewers(view: View) -> View:
 
 
 def frame(watches: Watches, position: int, now: datetime, view: str) -> dict[str, Any]:
-    """The context of header and banners. ``view`` is what the page asks of the live socket."""
-    return {"watches": watches, "position": position, "now": now, "view": view}
+    """The context of header, banners and lights. ``view`` is what the page asks of the live socket.
+
+    Lights are read where a template shows them: an answer to htmx is only a part of the page.
+    """
+    shown = SimpleLazyObject(lambda: lights(watches, now))
+    return {"watches": watches, "lights": shown, "position": position, "now": now, "view": view}
