@@ -43,7 +43,9 @@ ALLOWED: dict[str, set[str]] = {
     "export": set(),
     "checks": set(),
     "supervisor": set(),
-    "queries": {"charts", "coordination", "finding_kinds", "health", "models", "remediation"},
+    "queries": {
+        *("charts", "coordination", "finding_kinds", "health", "incidents", "measures", "models", "remediation"),
+    },
     "fragments": {"queries", "remediation"},
     "outbox": set(),
     "door": set(),
@@ -57,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "admin": {"health", "models", "roles", "remediation"},
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
-        *("charts", "logs"),
+        *("charts", "incidents", "logs"),
     },
     "demo": {"demo", "coordination"},
 }

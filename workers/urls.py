@@ -11,6 +11,9 @@ from .views import remediation as repairs
 from .views.components import components
 from .views.events import events
 from .views.fleet import fleet, usage
+from .views.history import export as history_export
+from .views.history import history
+from .views.history import report as history_report
 from .views.icon import icon
 from .views.integrity import integrity
 from .views.processes import processes
@@ -43,6 +46,9 @@ urlpatterns = [
     path("workers/<any:worker_id>/", worker, name="worker"),
     path("processes/", processes, name="processes"),
     path("events/", events, name="events"),
+    path("history/", history, name="history"),
+    path("history/export.csv", history_export, name="history-export"),
+    path("history/report/", history_report, name="history-report"),
     path("integrity/", integrity, name="integrity"),
     path("remediations/", repairs.remediations, name="remediations"),
     path("remediations/export.csv", repairs.export, name="remediations-export"),
