@@ -68,6 +68,11 @@ def spread(durations: Iterable[timedelta]) -> Spread | None:
     return Spread(count, middle, sizes[math.ceil(0.9 * count) - 1])
 
 
+def repaired(how: str | None) -> bool:
+    """Whether an end is a repair, and not only another name for the trouble, or its going out of sight."""
+    return how not in _NO_REPAIR
+
+
 def time_to_detect(incidents: Iterable[Moments]) -> Spread | None:
     """MTTD, from began to detected, of the incidents of which it is known when they began."""
     return spread([each.detected - each.began for each in incidents if each.began_known])
@@ -80,7 +85,7 @@ def time_to_acknowledge(incidents: Iterable[Moments]) -> Spread | None:
 
 def time_to_resolve(incidents: Iterable[Moments]) -> Spread | None:
     """MTTR, from began to resolved, of the incidents that ended; not of those that only changed name or sight."""
-    return spread([each.resolved - each.began for each in incidents if each.resolved and each.how not in _NO_REPAIR])
+    return spread([each.resolved - each.began for each in incidents if each.resolved and repaired(each.how)])
 
 
 def success_rate(outcomes: Iterable[str]) -> float | None:
@@ -97,13 +102,13 @@ def failure_matrix(
     Each span holds the shorter ones. It ends now and includes now, but not the moment just as long ago as it is.
     """
     matrix: dict[str, dict[str, int]] = {}
-    longest, spans = max(SPANS.values()), list(SPANS.items())
-    for each in incidents:
-        age = now - each.detected
-        if _NO_TIME <= age < longest:
-            row = matrix.setdefault(cause(each), dict.fromkeys(SPANS, 0))
-            for name, span in spans:
-                row[name] += age < span
+    oldest = now - max(SPANS.values())
+    lately = [each for each in incidents if oldest < each.detected <= now]
+    for name, span in sorted(SPANS.items(), key=lambda item: -item[1]):
+        since = now - span
+        lately = [each for each in lately if each.detected > since]
+        for each, number in Counter(map(cause, lately)).items():
+            matrix.setdefault(each, dict.fromkeys(SPANS, 0))[name] = number
     return dict(sorted(matrix.items(), key=lambda item: (*(-count for count in reversed(item[1].values())), item[0])))
 
 
@@ -135,9 +140,12 @@ def repeat_offenders(failures: Iterable[Failure], retry_of: Callable[[str], str]
     ``retry_of`` gives the task that a task is to do again, or "". The same failure counts once.
     """
     by_task: dict[str, set[Failure]] = defaultdict(set)
+    first: dict[str, str] = {}
     for each in failures:
-        if each.task_id:
-            by_task[_first_task(each.task_id, retry_of)].add(each)
+        if task := each.task_id:
+            if task not in first:
+                first[task] = first_task(task, retry_of)
+            by_task[first[task]].add(each)
     found = [
         Offender(task, tuple(sorted(each, key=lambda failure: (failure.at, failure.worker_id))))
         for task, each in by_task.items()
@@ -146,7 +154,8 @@ def repeat_offenders(failures: Iterable[Failure], retry_of: Callable[[str], str]
     return sorted(found, key=lambda each: (-len(each.failures), -each.last.timestamp(), each.task_id))
 
 
-def _first_task(task_id: str, retry_of: Callable[[str], str]) -> str:
+def first_task(task_id: str, retry_of: Callable[[str], str]) -> str:
+    """The task that a chain of retries began with; where the chain is a ring, the one before it closes."""
     passed = {task_id}
     while (before := retry_of(task_id)) and before not in passed:
         passed.add(before)
@@ -265,6 +274,54 @@ def time_in_health(
 
 def _when(change: tuple[datetime, Health]) -> datetime:
     return change[0]
+
+
+class TimeInHealth:
+    """What :func:`time_in_health` says, summed over many runs in one pass over all their changes.
+
+    A run that is in a state from one moment to the next took the later less the earlier: so each change adds its
+    moment to the state that it ends and takes it from the one that it begins. Moments are seconds since the range
+    began; ``blind`` says how many of the seconds before one lay in gaps.
+    """
+
+    def __init__(self, length: float, blind: Callable[[float], float] | None = None) -> None:
+        self.length = length  # of the range
+        self._blind = blind
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._unseen: dict[str, float] = defaultdict(float)
+
+    def follow(self, changes: Iterable[tuple[int, str, str, float]], held: Iterable[tuple[int, str]] = ()) -> None:
+        """Take all changes, oldest first: of which run, from what, to what, when. ``held`` are states of runs that
+        did not change. A run is in its first ``old`` from the beginning of the range; "" is in none."""
+        seconds, unseen, blind = self._seconds, self._unseen, self._blind
+        state: dict[int, str] = {}
+        for run, old, new, at in changes:
+            before = state.get(run, old)
+            if before:
+                seconds[before] += at
+            seconds[new] -= at
+            if blind:
+                gone = blind(at)
+                if before:
+                    unseen[before] += gone
+                unseen[new] -= gone
+            state[run] = new
+        for run, health in held:
+            state.setdefault(run, health)
+        gone = blind(self.length) if blind else 0.0
+        for health, runs in Counter(state.values()).items():
+            seconds[health] += self.length * runs
+            unseen[health] += gone * runs
+
+    def spent(self, over: Collection[Health] = ()) -> dict[Health, timedelta]:
+        """The sums, without those that count for nothing."""
+        seconds: dict[Health, float] = defaultdict(float)
+        for health in Health:
+            if health not in over and health.value in self._seconds:
+                seconds[health] += self._seconds[health.value] - self._unseen[health.value]
+                seconds[UNKNOWN] += self._unseen[health.value]
+        # what is less than a millisecond is what sums of many moments leave over
+        return {health: timedelta(seconds=each) for health, each in seconds.items() if each > 1e-3}
 
 
 def share_of_time(spent: dict[Health, timedelta]) -> dict[Health, float] | None:

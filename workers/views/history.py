@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET
 from workers import queries
 from workers.export import csv_response
 from workers.incidents import KINDS
-from workers.queries.history import TABLES, Week
+from workers.queries.history import TABLES, Week, unhurried
 from workers.queries.history import history as read_history
 from workers.queries.history import report as read_report
 from workers.queries.period import Period
@@ -24,9 +24,10 @@ def history(request: HttpRequest) -> HttpResponse:
     """Show a period."""
     now = timezone.now()
     position = queries.outbox_position()
-    found = read_history(Period.parse(request.GET, now))
-    context = {**frame(queries.watches(now), position, now, "view=none"), "found": found, "kinds": KINDS.items()}
-    return render(request, "workers/history.html", context)
+    with unhurried():
+        found = read_history(Period.parse(request.GET, now))
+        context = {**frame(queries.watches(now), position, now, "view=none"), "found": found, "kinds": KINDS.items()}
+        return render(request, "workers/history.html", context)
 
 
 @require_GET
@@ -49,6 +50,8 @@ def report(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     position = queries.outbox_position()
     week = Week.parse(request.GET, now)
-    context = {**frame(queries.watches(now), position, now, "view=none"), "report": read_report(week), "week": week}
-    context["address"] = request.build_absolute_uri(request.path + week.string)
-    return render(request, "workers/history/report.html", context)
+    address = request.build_absolute_uri(request.path + week.string)
+    with unhurried():
+        context = {"report": read_report(week), "week": week, "address": address}
+        context |= frame(queries.watches(now), position, now, "view=none")
+        return render(request, "workers/history/report.html", context)

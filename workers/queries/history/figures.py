@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,22 +14,21 @@ from workers.health import Health
 from workers.incidents import How, Kind
 from workers.measures import (
     Failure,
-    Gaps,
     Offender,
     Shape,
     Spread,
     by_shape,
     failure_matrix,
+    first_task,
     repeat_offenders,
     success_rate,
-    time_in_health,
     time_to_acknowledge,
     time_to_detect,
     time_to_resolve,
 )
 from workers.queries.period import Period
 
-from .load import OVER, Facts, Outcome, Trouble
+from .load import Facts, Outcome, Trouble
 
 T = TypeVar("T", Trouble, Outcome)
 #: The kinds that are a failure of a task. One that stalls or takes too long may still get there.
@@ -118,6 +117,12 @@ class Figures:
         return [each for each in self.facts.troubles if since <= each.detected < until and each.how != How.SUPERSEDED]
 
     @cached_property
+    def turned(self) -> int:
+        """How many incidents of the period turned into another kind, and are not counted for it."""
+        since, until = self.period.since, self.period.until
+        return sum(since <= each.detected < until for each in self.facts.troubles) - len(self.troubles)
+
+    @cached_property
     def outcomes(self) -> list[Outcome]:
         return [each for each in self.facts.outcomes if each.at >= self.period.since]
 
@@ -167,9 +172,9 @@ class Figures:
     @cached_property
     def groups(self) -> list[tuple[str, Summary]]:
         """The figures of each value of what is grouped by, most incidents first; what is not known comes last."""
-        if not (name := self.period.group):
+        if not self.period.group:
             return []
-        troubles, outcomes = _grouped(self.troubles, name), _grouped(self.outcomes, name)
+        troubles, outcomes = _grouped(self.troubles), _grouped(self.outcomes)
         found = [(each, summary(troubles.get(each, []), outcomes.get(each, []))) for each in {*troubles, *outcomes}]
         found.sort(key=lambda item: (not item[0], -item[1].incidents, -item[1].failed, item[0]))
         return [(each or NOT_KNOWN, figures) for each, figures in found]
@@ -177,16 +182,11 @@ class Figures:
     @cached_property
     def matrix(self) -> dict[Cause, dict[str, int]]:
         """Incidents by cause and by how lately they were detected. Each counts that the list behind a number shows."""
-        causes: dict[str, Cause] = {}
-
-        def cause(each: Trouble) -> str:
-            key = f"label {each.label}" if each.label else each.kind
-            if key not in causes:
-                causes[key] = Cause(each.label, each.label_name or each.kind)
-            return key
-
-        found = failure_matrix(self.facts.troubles, self.period.now, cause)
-        return {causes[key]: row for key, row in found.items()}
+        found = failure_matrix(self.facts.troubles, self.period.now, _cause_key)
+        return {
+            Cause(int(key), self.facts.labels.get(int(key), NOT_KNOWN)) if key.isdigit() else Cause(None, key): row
+            for key, row in found.items()
+        }
 
     @cached_property
     def causes(self) -> list[tuple[Cause, int, int]]:
@@ -195,7 +195,7 @@ class Figures:
         counts: dict[Cause, list[int]] = defaultdict(lambda: [0, 0])
         for each in self.facts.troubles:
             if each.how != How.SUPERSEDED and before.since <= each.detected < self.period.until:
-                cause = Cause(each.label, each.label_name or each.kind)
+                cause = Cause(each.label, self.facts.labels.get(each.label, NOT_KNOWN) if each.label else each.kind)
                 counts[cause][each.detected < self.period.since] += 1
         found = [(cause, now, then) for cause, (now, then) in counts.items()]
         return sorted(found, key=lambda item: (-item[1], -item[2], item[0].name))
@@ -216,20 +216,23 @@ class Figures:
     @cached_property
     def offenders(self) -> list[Offender]:
         """The tasks that failed at least twice in the period, their retries included. An attempt fails once."""
-        failures: dict[tuple[int, int], Failure] = {}
-        errors = {each.run: each.error for each in self.outcomes if each.error}
-        for each in self.troubles:
-            if each.run and each.kind in DEADLY:
-                error = errors.get(each.run, each.text)
-                failures[each.run, each.attempt] = Failure(
-                    each.task_id, each.worker_id, each.detected, error or f"It became a {each.kind}", each.run
-                )
+        seen: dict[tuple[int, int], Trouble | Outcome] = {
+            (each.run, each.attempt): each for each in self.troubles if each.run and each.kind in DEADLY
+        }
         for one in self.outcomes:
             if one.health == Health.FAILED:
-                failures.setdefault(
-                    (one.run, one.attempt), Failure(one.task_id, one.worker_id, one.at, one.error, one.run)
-                )
-        return repeat_offenders(failures.values(), lambda task: self.facts.retry_of.get(task, ""))
+                seen.setdefault((one.run, one.attempt), one)
+
+        # most tasks fail once and are no offender: only of the others a failure is made
+        def before(task: str) -> str:
+            return self.facts.retry_of.get(task, "")
+
+        task_of = {key: self.facts.tasks[key[0]] for key in seen if key[0] in self.facts.tasks}
+        first = {task: first_task(task, before) for task in set(task_of.values())}
+        times = Counter(first[task] for task in task_of.values())
+        errors = {each.run: each.error for each in self.outcomes if each.error}
+        failures = [_failure(task, seen[key], errors) for key, task in task_of.items() if times[first[task]] > 1]
+        return repeat_offenders(failures, before)
 
     @cached_property
     def shapes(self) -> list[Shape]:
@@ -239,16 +242,10 @@ class Figures:
     @cached_property
     def health(self) -> list[Share]:
         """The time of the runs that had not ended, in each health: of each group, or of all."""
-        period, none = self.period, Gaps()
-        total: dict[str, dict[Health, timedelta]] = {}
-        for group, host, turns in self.facts.lived:
-            spent = total.setdefault(group, {})
-            times = time_in_health(turns, period.since, period.until, self.facts.gaps.get(host, none), OVER)
-            for health, time in times.items():
-                spent[health] = spent[health] + time if health in spent else time
-        named = {(group or NOT_KNOWN) if period.group else "All runs": spent for group, spent in total.items() if spent}
+        grouped = bool(self.period.group)
+        named = {(group or NOT_KNOWN) if grouped else "All runs": spent for group, spent in self.facts.spent.items()}
         return sorted(
-            (Share(name, spent) for name, spent in named.items()),
+            (Share(name, spent) for name, spent in named.items() if spent),
             key=lambda each: (each.name == NOT_KNOWN, -sum(each.spent.values(), timedelta()), each.name),
         )
 
@@ -290,8 +287,21 @@ class Figures:
         return found
 
 
-def _grouped(items: Iterable[T], name: str) -> dict[str, list[T]]:
+def _failure(task: str, each: Trouble | Outcome, errors: Mapping[int, str]) -> Failure:
+    """One failed attempt, in the words of its spec, else of the verdict."""
+    if isinstance(each, Outcome):
+        return Failure(task, each.worker_id, each.at, each.error, each.run)
+    run = each.run or 0
+    said = errors.get(run) or each.text or f"It became a {each.kind}"
+    return Failure(task, each.worker_id, each.detected, said, run)
+
+
+def _grouped(items: Iterable[T]) -> dict[str, list[T]]:
     found: dict[str, list[T]] = defaultdict(list)
     for each in items:
-        found[getattr(each, name)].append(each)
+        found[each.group].append(each)
     return found
+
+
+def _cause_key(each: Trouble) -> str:
+    return str(each.label) if each.label else each.kind

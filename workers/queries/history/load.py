@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection
 
 from workers.health import ENDED, Health
-from workers.measures import SPANS, Gaps
-from workers.models import Mark, Poller, PollerGap
+from workers.incidents import How
+from workers.measures import SPANS, Gaps, TimeInHealth
+from workers.models import Mark, Poller, PollerGap, RootCause
 from workers.queries.period import GROUPS, Period
 from workers.queries.watch import Watch
 
@@ -22,32 +26,24 @@ OVER = ENDED | {Health.GONE}
 TEXT = 400
 
 Row = tuple[Any, ...]
-Turns = list[tuple[datetime, Health]]
 
 
 class Trouble(NamedTuple):
-    """An incident with its run, as :mod:`workers.measures` takes it."""
+    """An incident as :mod:`workers.measures` takes it."""
 
-    pk: int
     run: int | None
     worker_id: str
     kind: str
     attempt: int
-    began: datetime
     began_known: bool
+    how: str
+    text: str  # what is said of a failure or a crash; "" of other kinds
+    label: int | None  # its root cause
+    group: str  # what it is grouped by
+    began: datetime
     detected: datetime
     resolved: datetime | None
     acknowledged: datetime | None
-    how: str
-    from_log: bool
-    text: str  # what is said of a failure or a crash; "" of other kinds
-    label: int | None  # its root cause
-    label_name: str
-    host: str
-    worker_type: str
-    master: str
-    task_type: str
-    task_id: str
 
 
 class Outcome(NamedTuple):
@@ -56,22 +52,10 @@ class Outcome(NamedTuple):
     run: int
     worker_id: str
     attempt: int
-    at: datetime
     health: str
     error: str
-    host: str
-    worker_type: str
-    master: str
-    task_type: str
-    task_id: str
-
-
-class Lived(NamedTuple):
-    """One run's changes of verdict in a period, the one that held when it began first."""
-
     group: str
-    host: str
-    turns: Turns
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # its repr would be megabytes
@@ -82,14 +66,28 @@ class Facts:
     period: Period
     troubles: list[Trouble]
     outcomes: list[Outcome]
-    lived: list[Lived]
+    spent: Mapping[str, Mapping[Health, timedelta]]  # time of the runs that had not ended, by group
+    labels: Mapping[int, str]  # root causes
     gaps: Mapping[str, Gaps]  # by host
     marks: list[Mark]
     targets: Mapping[str, float]  # minutes until a repair, by priority
+    tasks: Mapping[int, str]  # by run
     retry_of: Mapping[str, str]  # of tasks
     choices: Mapping[str, list[str]]  # what can be chosen of each of GROUPS
     watched_since: datetime | None
     newest: datetime | None  # when something was last detected, or ended
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Let nobody look for garbage meanwhile: among a hundred thousand fresh rows that takes longer than the reading."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def load(period: Period) -> Facts:
@@ -99,14 +97,17 @@ def load(period: Period) -> Facts:
         watches = [watch for watch in watches if watch.poller.host == period.host]
     choices, since = _choices()
     starts = [watch.poller.started_at for watch in watches if watch.poller.started_at]
+    gaps = _gaps(period, watches)
     return Facts(
         period=period,
         troubles=list(_troubles(period)),
         outcomes=list(_outcomes(period)),
-        lived=_lived(period),
-        gaps=_gaps(period, watches),
+        spent=spent(period, gaps),
+        labels=dict(RootCause.objects.values_list("pk", "name")),
+        gaps=gaps,
         marks=list(_marks(period)),
         targets=_targets(watch.poller for watch in watches),
+        tasks=dict(_rows("SELECT id, task_id FROM workers_worker WHERE task_id <> ''", [])),
         retry_of=dict(_rows("SELECT task_id, retry_of FROM workers_worker WHERE retry_of <> ''", [])),
         choices=choices,
         watched_since=min([*starts, *([since] if since else [])], default=None),
@@ -125,6 +126,13 @@ def _at(column: str) -> str:
     return f"{column} || '+00:00'" if connection.vendor == "sqlite" else column
 
 
+def _seconds(column: str) -> str:
+    """A column of times as seconds since 1970."""
+    if connection.vendor == "sqlite":
+        return f"(julianday({column}) - 2440587.5) * 86400.0"
+    return f"EXTRACT(EPOCH FROM {column})::float8"
+
+
 def _read(value: Any) -> Any:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
@@ -139,104 +147,143 @@ def _where(period: Period, host: str = "w.host") -> tuple[str, list[str]]:
     return "".join(f" AND {column} = %s" for column in columns.values()), list(period.filters.values())
 
 
-_GROUPED = "i.host, COALESCE(w.worker_type, ''), COALESCE(w.master, ''), COALESCE(w.task_type, '')"
-
-
-def _troubles(period: Period) -> Iterator[Trouble]:
+def _troubles(period: Period) -> Iterable[Trouble]:
     lately = period.now - max(SPANS.values())
-    narrowed, values = _where(period, "i.host")
     # two stretches, each found by the index; they are one where they touch
     stretches = [(period.before.since, period.until), (lately, period.now)]
-    if stretches[1][0] <= stretches[0][1]:
+    if lately <= period.until:
         stretches = [(min(period.before.since, lately), period.now)]
     asked = " OR ".join(["i.detected >= %s AND i.detected <= %s"] * len(stretches))
+    narrowed, values = _where(period, "i.host")
+    group = {"": "''", "host": "i.host"}.get(period.group, f"COALESCE(w.{period.group}, '')")
+    join = "LEFT JOIN workers_worker w ON w.id = i.run_id " if "w." in narrowed + group else ""
     text = f"CASE WHEN i.kind IN ('failed', 'crashed') THEN SUBSTR(i.cause, 1, {TEXT}) ELSE '' END"
     sql = (
-        f"SELECT i.id, i.run_id, i.worker_id, i.kind, i.attempt, {_at('i.began')}, i.began_known, {_at('i.detected')}, "  # noqa: S608
-        f"{_at('i.resolved')}, {_at('i.acknowledged')}, i.how, i.from_log, {text}, i.root_cause_id, "
-        f"COALESCE(c.name, ''), {_GROUPED}, COALESCE(w.task_id, '') "
-        "FROM workers_incident i LEFT JOIN workers_worker w ON w.id = i.run_id "
-        f"LEFT JOIN workers_rootcause c ON c.id = i.root_cause_id WHERE ({asked}){narrowed} ORDER BY i.detected, i.id"
+        f"SELECT i.run_id, i.worker_id, i.kind, i.attempt, i.began_known, i.how, {text}, i.root_cause_id, {group}, "  # noqa: S608
+        f"{_at('i.began')}, {_at('i.detected')}, {_at('i.resolved')}, {_at('i.acknowledged')} "
+        f"FROM workers_incident i {join}WHERE ({asked}){narrowed} ORDER BY i.detected, i.id"
     )
     ends = [_adapt(end) for stretch in stretches for end in stretch]
-    rows = _rows(sql, [*ends, *values])
-    if connection.vendor != "sqlite":
-        return map(Trouble._make, rows)
-    read = datetime.fromisoformat
-    return (
-        Trouble._make(
-            (
-                *row[:5],
-                read(row[5]),
-                row[6],
-                read(row[7]),
-                row[8] and read(row[8]),
-                row[9] and read(row[9]),
-                *row[10:],
-            )
-        )
-        for row in rows
+    return map(Trouble._make, _with_moments(_rows(sql, [*ends, *values]), 4))
+
+
+def incidents(period: Period) -> Iterable[Row]:
+    """Read every incident that was detected in a period, for the export; the columns are INCIDENT's."""
+    narrowed, values = _where(period, "i.host")
+    sql = (
+        "SELECT i.id, i.worker_id, i.kind, i.attempt, i.how, CASE WHEN i.how = %s THEN 0 ELSE 1 END, "  # noqa: S608
+        "COALESCE(c.name, ''), i.cause, i.host, COALESCE(w.worker_type, ''), COALESCE(w.master, ''), "
+        "COALESCE(w.task_type, ''), COALESCE(w.task_id, ''), i.from_log, "
+        f"CASE WHEN i.began_known THEN {_at('i.began')} END, {_at('i.detected')}, {_at('i.acknowledged')}, "
+        f"{_at('i.resolved')} FROM workers_incident i LEFT JOIN workers_worker w ON w.id = i.run_id "
+        "LEFT JOIN workers_rootcause c ON c.id = i.root_cause_id "
+        f"WHERE i.detected >= %s AND i.detected < %s{narrowed} ORDER BY i.detected, i.id"
     )
+    rows = _rows(sql, [How.SUPERSEDED.value, _adapt(period.since), _adapt(period.until), *values])
+    return _with_moments(rows, 4)
 
 
-def _outcomes(period: Period) -> Iterator[Outcome]:
+INCIDENT = (
+    *("id", "worker_id", "kind", "attempt", "how", "counts", "root_cause", "cause", "host", "worker_type", "master"),
+    *("task_type", "task_id", "from_log", "began", "detected", "acknowledged", "resolved"),
+)
+
+
+def _with_moments(rows: list[Row], number: int) -> Iterable[Row]:
+    """Read that many last columns as times, column by column: row by row would take three times as long."""
+    if connection.vendor != "sqlite" or not rows:
+        return rows
+    columns = list(zip(*rows, strict=True))
+    read = datetime.fromisoformat
+    moments = [[value and read(value) for value in column] for column in columns[-number:]]
+    return zip(*columns[:-number], *moments, strict=True)
+
+
+def _outcomes(period: Period) -> Iterable[Outcome]:
     """The runs that ended in the period or the one before; one that does not say when ended as it was seen."""
     narrowed, values = _where(period)
     ended = "COALESCE(w.ended_at, w.health_since)"
+    group = f"w.{period.group}" if period.group else "''"
     # both values of `live`, so that the index ended_by_health finds them
     sql = (
-        f"SELECT w.id, w.worker_id, w.attempt, {_at(ended)}, w.health, "  # noqa: S608
+        "SELECT w.id, w.worker_id, w.attempt, w.health, "  # noqa: S608
         f"CASE WHEN w.health = 'failed' THEN SUBSTR(w.error, 1, {TEXT}) ELSE '' END, "
-        "w.host, w.worker_type, w.master, w.task_type, w.task_id FROM workers_worker w "
+        f"{group}, {_at(ended)} FROM workers_worker w "
         f"WHERE w.live IN (%s, %s) AND w.health IN ('completed', 'failed') AND {ended} >= %s AND {ended} < %s{narrowed}"
     )
-    for row in _rows(sql, [True, False, _adapt(period.before.since), _adapt(period.until), *values]):
-        yield Outcome._make((*row[:3], _read(row[3]), *row[4:]))
+    rows = _rows(sql, [True, False, _adapt(period.before.since), _adapt(period.until), *values])
+    return map(Outcome._make, _with_moments(rows, 1))
 
 
-def _lived(period: Period) -> list[Lived]:
-    """What each run's verdicts were. What held when the period began, the first change after that says."""
-    since, until = _adapt(period.since), _adapt(period.until)
+def spent(period: Period, gaps: Mapping[str, Gaps]) -> dict[str, dict[Health, timedelta]]:
+    """How long runs were in each health, by group. What held when the period began, the first change after that says.
+
+    A verdict that ended a run takes no time.
+    """
     narrowed, values = _where(period)
-    group = f"w.{period.group}" if period.group else "''"
-    states = {health.value: health for health in Health}
-    runs: dict[int, Lived] = {}
+    join = "JOIN workers_worker w ON w.id = h.worker_id " if narrowed else ""
     changes = _rows(
-        f"SELECT h.worker_id, {_at('h.at')}, h.old, h.new, {group}, w.host FROM workers_healthchange h "  # noqa: S608
-        "JOIN workers_worker w ON w.id = h.worker_id "
+        f"SELECT h.worker_id, h.old, h.new, {_seconds('h.at')} - %s FROM workers_healthchange h {join}"  # noqa: S608
         f"WHERE h.at >= %s AND h.at < %s{narrowed} ORDER BY h.at, h.id",
-        [since, until, *values],
+        [period.since.timestamp(), _adapt(period.since), _adapt(period.until), *values],
     )
-    for run, at, old, new, of, host in changes:
-        lived = runs.get(run)
-        if lived is None:
-            before = states.get(old)
-            lived = runs[run] = Lived(of, host, [(period.since, before)] if before else [])
-        lived.turns.append((_read(at), states[new]))
-    found = list(runs.values())
-    for run, state, of, host in [*_unchanged(period, group), *_changed_later(period, group)]:
-        if run not in runs and state in states:
-            found.append(Lived(of, host, [(period.since, states[state])]))
+    held = [*_unchanged(period), *_changed_later(period)]
+    whose = _whose(period)
+    found: dict[str, dict[Health, timedelta]] = {}
+    kinds = set(whose.values())
+    for key in kinds:
+        name, host = key
+        time = TimeInHealth(period.length.total_seconds(), _blind(period, gaps.get(host)))
+        own = [[row for row in rows if whose[row[0]] == key] if len(kinds) > 1 else rows for rows in (changes, held)]
+        time.follow(*own)
+        sums = found.setdefault(name, {})
+        for health, each in time.spent(OVER).items():
+            sums[health] = sums.get(health, timedelta()) + each
     return found
 
 
-def _unchanged(period: Period, group: str) -> list[Row]:
+def _whose(period: Period) -> dict[int, tuple[str, str]]:
+    """The group and the host of each run."""
+    group = f"w.{period.group}" if period.group else "''"
+    return {run: (of, host) for run, of, host in _rows(f"SELECT w.id, {group}, w.host FROM workers_worker w", [])}  # noqa: S608
+
+
+def _blind(period: Period, gaps: Gaps | None) -> Callable[[float], float] | None:
+    """How many of the first seconds of a period lay in gaps; None where there are none."""
+    if gaps is None or not gaps.stretches:
+        return None
+    begins, ends, before = [], [], [0.0]
+    for began, ended in gaps.stretches:
+        begin = max((began - period.since).total_seconds(), 0.0)
+        end = max((ended - period.since).total_seconds(), begin)
+        begins.append(begin)
+        ends.append(end)
+        before.append(before[-1] + end - begin)
+
+    def blind(at: float) -> float:
+        number = bisect_right(begins, at)
+        return before[number - 1] + min(at, ends[number - 1]) - begins[number - 1] if number else 0.0
+
+    return blind
+
+
+def _unchanged(period: Period) -> list[Row]:
     """The runs whose verdict of now held already when the period began."""
     narrowed, values = _where(period)
     places = ", ".join(["%s"] * len(OVER))
     return _rows(
-        f"SELECT w.id, w.health, {group}, w.host FROM workers_worker w "  # noqa: S608
+        "SELECT w.id, w.health FROM workers_worker w "  # noqa: S608
         f"WHERE w.health NOT IN ({places}) AND w.health_since < %s{narrowed}",
         [*(health.value for health in OVER), _adapt(period.since), *values],
     )
 
 
-def _changed_later(period: Period, group: str) -> list[Row]:
+def _changed_later(period: Period) -> list[Row]:
     """The runs that the period knew, with what they were before they first changed after it."""
     narrowed, values = _where(period)
     until = _adapt(period.until)
     return _rows(
-        f"SELECT h.worker_id, h.old, {group}, w.host FROM workers_healthchange h "  # noqa: S608
+        "SELECT h.worker_id, h.old FROM workers_healthchange h "  # noqa: S608
         "JOIN workers_worker w ON w.id = h.worker_id WHERE h.at >= %s AND h.old <> '' AND w.first_seen_at < %s "
         "AND NOT EXISTS (SELECT 1 FROM workers_healthchange e WHERE e.worker_id = h.worker_id AND e.at >= %s "
         f"AND (e.at < h.at OR (e.at = h.at AND e.id < h.id))){narrowed}",

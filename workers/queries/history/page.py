@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from workers.charts import SECONDS, SHARE, Chart
 from workers.charts.units import count
-from workers.incidents import How, Kind
+from workers.incidents import Kind
 from workers.measures import SPANS, Offender, Shape, Spread
 from workers.queries.period import GROUPS, RANGE_LABELS, RANGES, Period
 
@@ -269,13 +269,6 @@ class HistoryPage:
             Cell(number, incidents_url(self.period, **asked, within=span.replace(" ", "")) if number else "")
             for span, number in row.items()
         )
-
-    @property
-    def turned(self) -> int:
-        """How many incidents of the period turned into another kind, and are not counted for it."""
-        since, until = self.period.since, self.period.until
-        troubles = self.figures.facts.troubles
-        return sum(each.how == How.SUPERSEDED and since <= each.detected < until for each in troubles)
 
     @property
     def offenders(self) -> list[Offender]:

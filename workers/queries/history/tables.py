@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from workers.health import Health
-from workers.incidents import How, Kind
+from workers.incidents import Kind
 from workers.measures import SPANS, Spread, share_of_time
 
 from .charts import DAYS
 from .figures import Figures, Summary
+from .load import INCIDENT, incidents
 
 SUMMARY = (
     *("incidents", "runs_completed", "runs_failed", "success_rate"),
@@ -81,15 +82,7 @@ def _health(figures: Figures) -> Iterable[Sequence[Any]]:
 
 
 def _incidents(figures: Figures) -> Iterable[Sequence[Any]]:
-    since, until = figures.period.since, figures.period.until
-    for each in figures.facts.troubles:
-        if since <= each.detected < until:
-            yield (
-                *(each.pk, each.worker_id, each.kind, each.attempt, each.began if each.began_known else None),
-                *(each.detected, each.acknowledged, each.resolved, each.how, int(each.how != How.SUPERSEDED)),
-                *(each.label_name, each.text, each.host, each.worker_type, each.master, each.task_type, each.task_id),
-                int(each.from_log),
-            )
+    return incidents(figures.period)
 
 
 def _marks(figures: Figures) -> Iterable[Sequence[Any]]:
@@ -113,13 +106,7 @@ TABLES: dict[str, Table] = {
     "health": Table(("of", "health", "seconds", "share"), _health),
     "offenders": Table(("first_task", "failures", "task", "worker_id", "failed_at", "error"), _offenders),
     "errors": Table(("shape", "times", "example"), _errors),
-    "incidents": Table(
-        (
-            *("id", "worker_id", "kind", "attempt", "began", "detected", "acknowledged", "resolved", "how", "counts"),
-            *("root_cause", "text", "host", "worker_type", "master", "task_type", "task_id", "from_log"),
-        ),
-        _incidents,
-    ),
+    "incidents": Table(INCIDENT, _incidents),
     "marks": Table(("at", "host", "kind", "text"), _marks),
     "unwatched": Table(("host", "since", "until", "seconds"), _unseen),
 }
