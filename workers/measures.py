@@ -155,12 +155,13 @@ def repeat_offenders(failures: Iterable[Failure], retry_of: Callable[[str], str]
 
 
 def first_task(task_id: str, retry_of: Callable[[str], str]) -> str:
-    """The task that a chain of retries began with; where the chain is a ring, the one before it closes."""
-    passed = {task_id}
-    while (before := retry_of(task_id)) and before not in passed:
-        passed.add(before)
-        task_id = before
-    return task_id
+    """The task that a chain of retries began with. Where it is a ring, none did, and the first by name stands for it."""
+    passed = [task_id]
+    while before := retry_of(passed[-1]):
+        if before in passed:
+            return min(passed[passed.index(before) :])
+        passed.append(before)
+    return passed[-1]
 
 
 # --- error texts ------------------------------------------------------------------------------------------------------
@@ -321,7 +322,7 @@ class TimeInHealth:
                 seconds[health] += self._seconds[health.value] - self._unseen[health.value]
                 seconds[UNKNOWN] += self._unseen[health.value]
         # what is less than a millisecond is what sums of many moments leave over
-        return {health: timedelta(seconds=each) for health, each in seconds.items() if each > 1e-3}
+        return {health: timedelta(seconds=round(each, 3)) for health, each in seconds.items() if each > 1e-3}
 
 
 def share_of_time(spent: dict[Health, timedelta]) -> dict[Health, float] | None:
