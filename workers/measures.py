@@ -155,7 +155,7 @@ def repeat_offenders(failures: Iterable[Failure], retry_of: Callable[[str], str]
 
 
 def first_task(task_id: str, retry_of: Callable[[str], str]) -> str:
-    """The task that a chain of retries began with. Where it is a ring, none did, and the first by name stands for it."""
+    """The task that a chain of retries began with. In a ring none did, and the first by name stands for it."""
     passed = [task_id]
     while before := retry_of(passed[-1]):
         if before in passed:
