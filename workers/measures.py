@@ -282,37 +282,43 @@ class TimeInHealth:
 
     A run that is in a state from one moment to the next took the later less the earlier: so each change adds its
     moment to the state that it ends and takes it from the one that it begins. Moments are seconds since the range
-    began; ``blind`` says how many of the seconds before one lay in gaps.
+    began; ``gaps`` do not overlap, and ascend.
     """
 
-    def __init__(self, length: float, blind: Callable[[float], float] | None = None) -> None:
+    def __init__(self, length: float, gaps: Iterable[tuple[float, float]] = ()) -> None:
         self.length = length  # of the range
-        self._blind = blind
+        self._gaps = [(max(began, 0.0), min(ended, length)) for began, ended in gaps if ended > 0 and began < length]
         self._seconds: dict[str, float] = defaultdict(float)
         self._unseen: dict[str, float] = defaultdict(float)
 
-    def follow(self, changes: Iterable[tuple[int, str, str, float]], held: Iterable[tuple[int, str]] = ()) -> None:
+    def follow(self, changes: Sequence[tuple[int, str, str, float]], held: Iterable[tuple[int, str]] = ()) -> None:
         """Take all changes, oldest first: of which run, from what, to what, when. ``held`` are states of runs that
         did not change. A run is in its first ``old`` from the beginning of the range; "" is in none."""
-        seconds, unseen, blind = self._seconds, self._unseen, self._blind
+        seconds, unseen = self._seconds, self._unseen
+        blind, all_blind = self._blind([change[3] for change in changes])
         state: dict[int, str] = {}
-        for run, old, new, at in changes:
-            before = state.get(run, old)
-            if before:
+        for (run, old, new, at), gone in zip(changes, blind, strict=True):
+            if before := state.get(run, old):
                 seconds[before] += at
+                unseen[before] += gone
             seconds[new] -= at
-            if blind:
-                gone = blind(at)
-                if before:
-                    unseen[before] += gone
-                unseen[new] -= gone
+            unseen[new] -= gone
             state[run] = new
         for run, health in held:
             state.setdefault(run, health)
-        gone = blind(self.length) if blind else 0.0
         for health, runs in Counter(state.values()).items():
             seconds[health] += self.length * runs
-            unseen[health] += gone * runs
+            unseen[health] += all_blind * runs
+
+    def _blind(self, moments: list[float]) -> tuple[list[float], float]:
+        """How much of the time before each moment lay in gaps, and how much of the whole range."""
+        found: list[float] = []
+        total = 0.0
+        for began, ended in self._gaps:
+            found += [total] * (bisect_right(moments, began) - len(found))
+            found += [total + at - began for at in moments[len(found) : bisect_right(moments, ended)]]
+            total += ended - began
+        return found + [total] * (len(moments) - len(found)), total
 
     def spent(self, over: Collection[Health] = ()) -> dict[Health, timedelta]:
         """The sums, without those that count for nothing."""

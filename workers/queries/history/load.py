@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -102,7 +101,7 @@ def load(period: Period) -> Facts:
         period=period,
         troubles=list(_troubles(period)),
         outcomes=list(_outcomes(period)),
-        spent=spent(period, gaps),
+        spent=spent(period, gaps, choices["host"]),
         labels=dict(RootCause.objects.values_list("pk", "name")),
         gaps=gaps,
         marks=list(_marks(period)),
@@ -215,7 +214,7 @@ def _outcomes(period: Period) -> Iterable[Outcome]:
     return map(Outcome._make, _with_moments(rows, 1))
 
 
-def spent(period: Period, gaps: Mapping[str, Gaps]) -> dict[str, dict[Health, timedelta]]:
+def spent(period: Period, gaps: Mapping[str, Gaps], hosts: Collection[str]) -> dict[str, dict[Health, timedelta]]:
     """How long runs were in each health, by group. What held when the period began, the first change after that says.
 
     A verdict that ended a run takes no time.
@@ -233,7 +232,12 @@ def spent(period: Period, gaps: Mapping[str, Gaps]) -> dict[str, dict[Health, ti
     kinds = set(whose.values())
     for key in kinds:
         name, host = key
-        time = TimeInHealth(period.length.total_seconds(), _blind(period, gaps.get(host)))
+        stretches = gaps[host].stretches if host in gaps else ()
+        blind = [
+            ((began - period.since).total_seconds(), (ended - period.since).total_seconds())
+            for began, ended in stretches
+        ]
+        time = TimeInHealth(period.length.total_seconds(), blind)
         own = [[row for row in rows if whose[row[0]] == key] if len(kinds) > 1 else rows for rows in (changes, held)]
         time.follow(*own)
         sums = found.setdefault(name, {})
@@ -246,25 +250,6 @@ def _whose(period: Period) -> dict[int, tuple[str, str]]:
     """The group and the host of each run."""
     group = f"w.{period.group}" if period.group else "''"
     return {run: (of, host) for run, of, host in _rows(f"SELECT w.id, {group}, w.host FROM workers_worker w", [])}  # noqa: S608
-
-
-def _blind(period: Period, gaps: Gaps | None) -> Callable[[float], float] | None:
-    """How many of the first seconds of a period lay in gaps; None where there are none."""
-    if gaps is None or not gaps.stretches:
-        return None
-    begins, ends, before = [], [], [0.0]
-    for began, ended in gaps.stretches:
-        begin = max((began - period.since).total_seconds(), 0.0)
-        end = max((ended - period.since).total_seconds(), begin)
-        begins.append(begin)
-        ends.append(end)
-        before.append(before[-1] + end - begin)
-
-    def blind(at: float) -> float:
-        number = bisect_right(begins, at)
-        return before[number - 1] + min(at, ends[number - 1]) - begins[number - 1] if number else 0.0
-
-    return blind
 
 
 def _unchanged(period: Period) -> list[Row]:
