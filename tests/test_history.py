@@ -182,6 +182,15 @@ def test_time_in_each_health_counts_what_nobody_watched_as_unknown(week: None) -
     assert sum(share.spent.values(), timedelta()) == timedelta(days=7)
 
 
+def test_each_hosts_gaps_are_its_own(week: None) -> None:
+    worker = run("there", Health.HEALTHY, host="host-b")
+    HealthChange.objects.create(worker=worker, at=at(10, 0), new="healthy")
+    (share,) = look().figures.health
+    assert share.spent[Health.UNKNOWN] == timedelta(hours=3)
+    assert sum(share.spent.values(), timedelta()) == timedelta(days=14)
+    assert look().notices == ["For 3 h of this period nobody watched host-a."]
+
+
 def test_time_in_health_of_a_past_that_changed_later(week: None) -> None:
     """In these two days nothing changed; what came after says that it was healthy."""
     (share,) = look("range=own&since=2025-11-17T00:00&until=2025-11-19T00:00").figures.health

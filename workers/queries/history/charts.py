@@ -40,8 +40,8 @@ def failures(figures: Figures) -> Columns:
     series = []
     for kind in KINDS:
         counts = [
-            None if summary is None else sum(each.kind == kind for each in troubles)
-            for summary, troubles in zip(figures.by_slot, figures.troubles_by_slot, strict=True)
+            None if summary is None else kinds[kind]
+            for summary, kinds in zip(figures.by_slot, figures.kinds_by_slot, strict=True)
         ]
         if any(counts) or kind is not Kind.OVERDUE:
             links = [incidents_url(figures.period, kind=kind.value, **_ends(figures, slot)) for slot in figures.slots]

@@ -157,6 +157,11 @@ class Figures:
         return self._by_slot(self.troubles, lambda each: each.detected)
 
     @cached_property
+    def kinds_by_slot(self) -> list[Counter[str]]:
+        """How many of each kind there were."""
+        return [Counter([each.kind for each in troubles]) for troubles in self.troubles_by_slot]
+
+    @cached_property
     def outcomes_by_slot(self) -> list[list[Outcome]]:
         return self._by_slot(self.outcomes, lambda each: each.at)
 

@@ -227,19 +227,22 @@ def spent(period: Period, gaps: Mapping[str, Gaps], hosts: Collection[str]) -> d
         [period.since.timestamp(), _adapt(period.since), _adapt(period.until), *values],
     )
     held = [*_unchanged(period), *_changed_later(period)]
-    whose = _whose(period)
+    parts: dict[tuple[str, str], tuple[list[Row], list[Row]]] = {("", next(iter(hosts), "")): (changes, held)}
+    if period.group or len(hosts) > 1:
+        whose, parts = _whose(period), defaultdict(lambda: ([], []))
+        for number, rows in enumerate((changes, held)):
+            for row in rows:
+                if row[0] in whose:  # else it is so new that it came between two questions
+                    parts[whose[row[0]]][number].append(row)
     found: dict[str, dict[Health, timedelta]] = {}
-    kinds = set(whose.values())
-    for key in kinds:
-        name, host = key
+    for (name, host), (changed, unchanged) in parts.items():
         stretches = gaps[host].stretches if host in gaps else ()
         blind = [
             ((began - period.since).total_seconds(), (ended - period.since).total_seconds())
             for began, ended in stretches
         ]
         time = TimeInHealth(period.length.total_seconds(), blind)
-        own = [[row for row in rows if whose[row[0]] == key] if len(kinds) > 1 else rows for rows in (changes, held)]
-        time.follow(*own)
+        time.follow(changed, unchanged)
         sums = found.setdefault(name, {})
         for health, each in time.spent(OVER).items():
             sums[health] = sums.get(health, timedelta()) + each

@@ -217,7 +217,7 @@ class HistoryPage:
             found.append(f"Relay Web has watched since {self._when(began)}, after this period.")
         hosts = len({*figures.facts.choices["host"], *figures.facts.gaps}) > 1
         for unseen in figures.unseen:
-            of = f" of {unseen.host}" if hosts else ""
+            of = f" {unseen.host}" if hosts else ""
             found.append(f"For {_seconds(unseen.time)} of this period nobody watched{of}.")
         return found
 

@@ -40,9 +40,8 @@ def _spread(spread: Spread | None) -> tuple[Any, ...]:
 
 
 def _slots(figures: Figures) -> Iterable[Sequence[Any]]:
-    for slot, each, troubles in zip(figures.slots, figures.by_slot, figures.troubles_by_slot, strict=True):
-        kinds = [sum(one.kind == kind for one in troubles) if each else "" for kind in Kind]
-        yield (slot.began, *_summary(each), *kinds)
+    for slot, each, kinds in zip(figures.slots, figures.by_slot, figures.kinds_by_slot, strict=True):
+        yield (slot.began, *_summary(each), *(kinds[kind] if each else "" for kind in Kind))
 
 
 def _compared(figures: Figures) -> Iterable[Sequence[Any]]:
