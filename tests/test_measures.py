@@ -10,9 +10,12 @@ from workers.health import Health
 from workers.incidents import How, Incident, Kind
 from workers.measures import (
     Failure,
+    Gaps,
     Spread,
+    TimeInHealth,
     by_shape,
     failure_matrix,
+    first_task,
     repeat_offenders,
     shape,
     share_of_time,
@@ -162,3 +165,40 @@ def test_the_time_in_each_health_is_unknown_where_nobody_watched() -> None:
 def test_a_range_that_runs_backwards_holds_no_time() -> None:
     assert time_in_health([(ago(hours=4), Health.HEALTHY)], NOW, ago(hours=1)) == {}
     assert time_in_health([], ago(hours=1), NOW) == {}
+
+
+def test_summed_in_one_pass_it_is_the_same_as_run_by_run() -> None:
+    """Two runs over 100 min with two gaps: one is healthy when it begins, stalls and ends; the other only begins."""
+    since, until = NOW, NOW + minutes(100)
+    gaps = [(NOW + minutes(10), NOW + minutes(25)), (NOW + minutes(90), NOW + minutes(120))]
+    runs = {
+        1: [(NOW, Health.HEALTHY), (NOW + minutes(20), Health.STALLED), (NOW + minutes(60), Health.FAILED)],
+        2: [(NOW + minutes(30), Health.HEALTHY)],
+    }
+    expected: dict[Health, timedelta] = {}
+    for changes in runs.values():
+        for health, time in time_in_health(changes, since, until, gaps, {Health.FAILED}).items():
+            expected[health] = expected.get(health, timedelta()) + time
+    # healthy 10 + 60 min, stalled 35, unknown 10 + 5 and 10
+    assert expected == {Health.HEALTHY: minutes(70), Health.STALLED: minutes(35), Health.UNKNOWN: minutes(25)}
+    sums = TimeInHealth(6000, [(600, 1500), (5400, 7200)])
+    sums.follow([(1, "healthy", "stalled", 1200), (2, "", "healthy", 1800), (1, "stalled", "failed", 3600)])
+    assert sums.spent({Health.FAILED}) == expected
+
+
+def test_a_run_that_did_not_change_is_in_its_state_all_the_time() -> None:
+    sums = TimeInHealth(60)
+    sums.follow([], [(1, "late")])
+    assert sums.spent() == {Health.LATE: minutes(1)}
+
+
+def test_gaps_may_overlap_and_run_backwards() -> None:
+    gaps = Gaps([(NOW, NOW + minutes(10)), (NOW + minutes(5), NOW + minutes(20)), (NOW + minutes(40), NOW)])
+    assert gaps.stretches == ((NOW, NOW + minutes(20)),)
+    assert gaps.within(NOW - minutes(5), NOW + minutes(15)) == minutes(15)
+    assert gaps.within(NOW + minutes(30), NOW + minutes(50)) == timedelta()
+
+
+def test_a_ring_of_retries_is_one_task() -> None:
+    ring = {"b": "c", "c": "b", "d": "c"}
+    assert {first_task(task, lambda each: ring.get(each, "")) for task in ("b", "c", "d")} == {"b"}

@@ -12,6 +12,10 @@ from .views import remediation as repairs
 from .views.components import components
 from .views.events import events
 from .views.fleet import fleet, usage
+from .views.history import export as history_export
+from .views.history import history
+from .views.history import measured as history_measured
+from .views.history import report as history_report
 from .views.icon import icon
 from .views.integrity import integrity
 from .views.metrics import metrics
@@ -54,6 +58,10 @@ urlpatterns = [
     path("incidents/<int:pk>/cause/", troubles.cause, name="incident-cause"),
     path("processes/", processes, name="processes"),
     path("events/", events, name="events"),
+    path("history/", history, name="history"),
+    path("history/export.csv", history_export, name="history-export"),
+    path("history/measured/", history_measured, name="history-measured"),
+    path("history/report/", history_report, name="history-report"),
     path("integrity/", integrity, name="integrity"),
     path("prevention/", prevention, name="prevention"),
     path("remediations/", repairs.remediations, name="remediations"),
