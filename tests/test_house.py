@@ -66,7 +66,14 @@ ALLOWED: dict[str, set[str]] = {
     "follow": {"coordination", "log_text"},
     "consumers": {"live", "door", "follow", "logs"},
     "templatetags": {"coordination", "health", "log_text", "models", "remediation"},
-    "admin": {"health", "models", "roles", "remediation"},
+    "setting_changes": {"models", "secrets_at_rest"},
+    "setting_rules": {"health"},
+    "reports": {"charts", "health", "incidents", "measures", "models", "queries"},
+    "dead_man": {"models", "queries", "secrets_at_rest"},
+    "admin": {
+        *("health", "models", "queries", "remediation", "reports", "roles"),
+        *("secrets_at_rest", "setting_changes", "setting_rules"),
+    },
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
         *("charts", "logs"),

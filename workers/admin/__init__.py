@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from . import limits, observed, people, remediations
+from . import changes, installation, limits, observed, people, remediations
 
-__all__ = ["limits", "observed", "people", "remediations"]
+__all__ = ["changes", "installation", "limits", "observed", "people", "remediations"]
 
 admin.site.site_header = admin.site.site_title = "Relay Web"
 admin.site.index_title = "Administration"
