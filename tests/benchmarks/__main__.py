@@ -8,7 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-NAMES = ("cold_poll", "idle_cycle", "zombies", "latency", "fanout", "fleet_page", "events", "log_follow", "idle")
+NAMES = (
+    *("cold_poll", "idle_cycle", "zombies", "latency", "fanout"),
+    *("fleet_page", "events", "admin", "log_follow", "idle"),
+)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from workers.models import Remediation, RemediationBatch, RemediationStep
 
-from .base import ReadOnly, link, link_list, linked
+from .base import LatelyFilter, ReadOnly, link, link_list, linked
 
 
 class StepInline(admin.TabularInline):
@@ -26,17 +26,20 @@ class StepInline(admin.TabularInline):
         return False
 
 
+class RequestedFilter(LatelyFilter):
+    column = "requested_at"
+
+
 @admin.register(Remediation)
 class RemediationAdmin(ReadOnly):
     """The audit: nobody adds, changes or removes a row of it here."""
 
     list_display = ["id", "action", "run", "host", "state", "actor", "via", "requested_at"]
-    list_filter = ["state", "action", "via"]
+    list_filter = ["state", "action", "via", RequestedFilter]
     search_whole = ["worker__worker_id", "actor", "task_id", "new_task_id"]
     search_help_text = "The whole id of a worker or of a task, or who asked for it."
     list_select_related = ["worker"]
     ordering = ["-id"]
-    date_hierarchy = "requested_at"
     inlines = [StepInline]
     readonly_fields = ["pages"]
 
