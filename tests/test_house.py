@@ -68,6 +68,9 @@ ALLOWED: dict[str, set[str]] = {
     "templatetags": {"coordination", "health", "log_text", "models", "remediation"},
     "setting_changes": {"models", "secrets_at_rest"},
     "setting_rules": {"health"},
+    "settings_file": {"models", "reports", "secrets_at_rest", "setting_changes", "setting_rules"},
+    "passphrase": set(),
+    "system_user": set(),
     "reports": {"charts", "health", "incidents", "measures", "models", "queries"},
     "dead_man": {"models", "queries", "secrets_at_rest"},
     "admin": {

@@ -75,8 +75,10 @@ def state_of(setting: models.Model) -> State:
     return state
 
 
-def record(author: Author, setting: str, before: State, after: State, now: datetime | None = None) -> int:
-    """Store what differs between two states of a setting; return in how many rows. In a transaction of the caller."""
+def record(
+    author: Author, setting: str, before: State, after: State, now: datetime | None = None
+) -> list[SettingChange]:
+    """Store what differs between two states of a setting, and return it. Runs in a transaction of the caller."""
     rows = [
         SettingChange(
             at=now or timezone.now(),
@@ -89,8 +91,7 @@ def record(author: Author, setting: str, before: State, after: State, now: datet
         )
         for field, old, new in differences(before, after)
     ]
-    SettingChange.objects.bulk_create(rows)
-    return len(rows)
+    return SettingChange.objects.bulk_create(rows)
 
 
 @contextmanager
