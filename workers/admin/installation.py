@@ -26,6 +26,20 @@ CLOCK = "%A, %d %B, %H:%M UTC"
 class InstallationForm(SettingForm):
     class Meta:
         widgets = {"report_channels": forms.CheckboxSelectMultiple}
+        labels = {
+            "maintenance_until": "Until",
+            "maintenance_reason": "Reason",
+            "report_channels": "Channels",
+            "report_weekday": "Weekday",
+            "report_hour": "Hour",
+            "report_zone": "Time zone",
+            "dead_man_address": "Address",
+            "dead_man_minutes": "Minutes between calls",
+        }
+        help_texts = {
+            "report_hour": "From 0 to 23. Where it was missed, the report is sent later in the same week.",
+            "report_zone": "Like Europe/Berlin. The weeks and the hour are of this zone.",
+        }
 
     def clean_report_zone(self) -> str:
         zone: str = self.cleaned_data["report_zone"]

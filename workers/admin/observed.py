@@ -114,7 +114,7 @@ class DocumentInline(admin.StackedInline):
 class WorkerAdmin(ReadOnly):
     """Runs. The actions of the list are those of the table, with the same previews, permissions and audit."""
 
-    list_display = ["worker_id", "host", "health", "live", "worker_type", "task_id", "health_since", "pages"]
+    list_display = ["worker_id", "host", "health", "live", "worker_type", "task_id", "health_since", "elsewhere"]
     list_filter = [LiveFilter, HealthFilter, RunHostFilter]
     search_beginnings = ["worker_id", "task_id"]
     search_help_text = "How its id or its task begins, in exactly these letters."
@@ -161,6 +161,11 @@ class WorkerAdmin(ReadOnly):
     @admin.display(description="More of it")
     def pages(self, worker: Worker) -> SafeString:
         return run_links(worker)
+
+    @admin.display(description="more of it")
+    def elsewhere(self, worker: Worker) -> SafeString:
+        events = link("Events", EVENTS, q=worker.worker_id)
+        return link_list([linked("Page", worker.get_absolute_url()), events])
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         found: dict[str, Any] = super().get_actions(request)
