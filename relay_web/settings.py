@@ -80,7 +80,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
-DATETIME_FORMAT, DATE_FORMAT, TIME_FORMAT = "Y-m-d H:i:s", "Y-m-d", "H:i:s"  # where a template gives none: the admin
+FORMAT_MODULE_PATH = "relay_web.formats"
 
 # Static files come straight from the checkout, so no step is needed before a start
 STATIC_URL = "/static/"

@@ -301,6 +301,11 @@ def test_runs_are_searched_by_how_their_id_begins_and_narrowed(as_admin: Client,
     assert page.context["cl"].result_count == found
 
 
+def test_times_are_written_as_on_the_site(as_admin: Client) -> None:
+    worker = factories.add(Health.HEALTHY)
+    assert f"{worker.health_since:%Y-%m-%d %H:%M:%S}" in said(as_admin.get("/admin/workers/worker/"))
+
+
 def test_events_are_searched_by_worker_or_type(as_admin: Client) -> None:
     from workers.models import EventCount
 

@@ -114,7 +114,7 @@ class DocumentInline(admin.StackedInline):
 class WorkerAdmin(ReadOnly):
     """Runs. The actions of the list are those of the table, with the same previews, permissions and audit."""
 
-    list_display = ["worker_id", "host", "health", "live", "worker_type", "task_id", "health_since", "elsewhere"]
+    list_display = ["worker_id", "host", "health", "worker_type", "task_id", "health_since", "elsewhere"]
     list_filter = [LiveFilter, HealthFilter, RunHostFilter]
     search_beginnings = ["worker_id", "task_id"]
     search_help_text = "How its id or its task begins, in exactly these letters."
