@@ -150,6 +150,22 @@ def test_the_dead_mans_address_is_stored_and_shown_to_nobody(as_admin: Client, o
     assert list(rows) == [("", "changed")] * 2
 
 
+def test_what_others_write_meanwhile_is_not_lost(
+    as_admin: Client, ops: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dead man's switch calls between the reading of the row and its saving."""
+    save, called = Installation.save, datetime(2026, 11, 24, 8, tzinfo=UTC)
+
+    def after_a_call(self: Installation, **kwargs: Any) -> None:
+        Installation.objects.update(dead_man_called_at=called, report_sent_for=called.date())
+        save(self, **kwargs)
+
+    monkeypatch.setattr(Installation, "save", after_a_call)
+    assert as_admin.post(INSTALLATION, form(report_hour="7")).status_code == 302
+    found = Installation.objects.get()
+    assert (found.report_hour, found.dead_man_called_at, found.report_sent_for) == (7, called, called.date())
+
+
 def test_a_refused_form_does_not_give_a_typed_secret_back(as_admin: Client, ops: Channel) -> None:
     answer = as_admin.post(INSTALLATION, form(dead_man_address=BEAT, report_hour="99"))
     assert answer.status_code == 200

@@ -139,7 +139,7 @@ def test_a_report_that_is_set_by_import_is_not_one_that_was_missed(everything: N
         (content(limits={}), "limits: a list is needed"),
         (content(limits=[{"seconds": 3}]), "limits, number 1: an object with a name is needed"),
         (content(limits=[{"name": "late_after"}]), "limits, number 1 (“late_after”): seconds: it is missing"),
-        (content(limits=[{"name": "x", "seconds": 3}]), "limits, number 1 (“x”): seconds: “x” is no limit; there are"),
+        (content(limits=[{"name": "x", "seconds": 3}]), "limits, number 1 (“x”): name: “x” is no limit; there are"),
         (content(limits=[{"name": "late_after", "seconds": True}]), "seconds: a number is needed, not true"),
         (content(limits=[{"name": "late_after", "seconds": "3"}]), 'seconds: a number is needed, not "3"'),
         (content(limits=[{"name": "late_after", "seconds": 1200}]), "limits: A worker would be stalled after 15 min"),

@@ -1,11 +1,12 @@
 """What a setting must be to make sense, whoever enters it: a form of the admin or a file that is imported.
 
-Each rule raises ValidationError with a sentence that says what would do.
+A rule says what would do in a sentence: it raises ValidationError, or gives sentences by field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -35,11 +36,14 @@ def check_http_address(address: str) -> None:
         raise ValidationError("This is no address that can be called; give one that begins with https:// or http://")
 
 
-def check_limit(name: str, seconds: float) -> None:
+def limit_errors(values: Mapping[str, Any]) -> dict[str, str]:
+    """Say what is wrong with one limit, by field."""
+    name, seconds = values.get("name"), values.get("seconds")
     if name not in LIMITS:
-        raise ValidationError(f"“{name}” is no limit; there are {', '.join(LIMITS)}")
-    if not 1 <= seconds <= LONGEST_LIMIT:
-        raise ValidationError("A limit lies between a second and a year")
+        return {"name": f"“{name}” is no limit; there are {', '.join(LIMITS)}"}
+    if seconds is not None and not 1 <= seconds <= LONGEST_LIMIT:
+        return {"seconds": "A limit lies between a second and a year"}
+    return {}
 
 
 def check_limits(seconds: Mapping[str, float]) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Any
@@ -28,7 +28,7 @@ from . import reports
 from .models import AlertRule, Channel, Installation, Limit, Policy, RootCause, SettingChange
 from .secrets_at_rest import SecretField, UnreadableSecretError, decrypt
 from .setting_changes import NOTHING, Author, name_of, record, state_of
-from .setting_rules import check_http_address, check_limit, check_limits, check_zone
+from .setting_rules import check_http_address, check_limits, check_zone, limit_errors
 
 FORMAT, VERSION = "relay-web-settings", 1
 #: In the order in which they are imported: what refers comes after what it refers to.
@@ -40,6 +40,8 @@ SECTIONS: dict[str, type[models.Model]] = {
     "policies": Policy,
 }
 INSTALLATION = "installation"
+#: What of one kind of setting is wrong, by field, given all its values: the same that the forms of the admin refuse.
+RULES: dict[type[models.Model], Callable[[Mapping[str, Any]], Mapping[str, str]]] = {Limit: limit_errors}
 _HEAD = frozenset({"format", "version", "exported_at", "secrets"})
 _PROOF = b"relay-web-settings"
 #: type of field -> what JSON must hold for it, and how that is called
@@ -302,26 +304,17 @@ def _check_together(wishes: list[Wish], problems: list[str]) -> None:
                 for each in names
                 if each not in channels
             ]
-        if isinstance(wish.setting, Limit) and {"name", "seconds"} <= wish.values.keys():
-            limits[wish.values["name"]] = wish.values["seconds"]
-            _gather(problems, wish.where, "seconds", check_limit, wish.values["name"], wish.values["seconds"])
-        trial = type(wish.setting)()
-        for each in _fields(type(wish.setting)):
-            setattr(trial, each.attname, wish.values.get(each.name, getattr(wish.setting, each.attname)))
-        trial.pk = wish.setting.pk
-        _gather(problems, wish.where, "", trial.clean)
+        model = type(wish.setting)
+        values = {each.name: wish.values.get(each.name, getattr(wish.setting, each.attname)) for each in _fields(model)}
+        if model in RULES:
+            problems += [f"{wish.where}: {name}: {words}" for name, words in RULES[model](values).items()]
+        if isinstance(wish.setting, Limit) and values["seconds"] is not None:
+            limits[values["name"]] = values["seconds"]
     if not problems:
-        _gather(problems, "limits", "", check_limits, limits)
-
-
-def _gather(problems: list[str], where: str, name: str, check: Any, *args: Any) -> None:
-    try:
-        check(*args)
-    except ValidationError as error:
-        by_field = error.message_dict if hasattr(error, "error_dict") else {name: error.messages}
-        for each, messages in by_field.items():
-            label = f"{each}: " if each and each != "__all__" else ""
-            problems.extend(f"{where}: {label}{message}" for message in messages)
+        try:
+            check_limits(limits)
+        except ValidationError as error:
+            problems += [f"limits: {message}" for message in error.messages]
 
 
 # -- changing
@@ -330,13 +323,15 @@ def _gather(problems: list[str], where: str, name: str, check: Any, *args: Any) 
 def _fulfil(wish: Wish, author: Author, now: datetime) -> list[SettingChange]:
     setting = wish.setting
     before = state_of(setting) if setting.pk else NOTHING
-    for name, value in wish.values.items():
-        setattr(setting, name, value)
+    values = dict(wish.values)
     if isinstance(setting, Policy):
-        setting.mode = Policy.Mode.SHADOW
-    if isinstance(setting, Channel) and not setting.address:
-        setting.enabled = False  # it came without its secret, and nothing can be sent through it
-    setting.save()
+        values["mode"] = Policy.Mode.SHADOW
+    if isinstance(setting, Channel) and not (setting.address or values.get("address")):
+        values["enabled"] = False  # it came without its secret, and nothing can be sent through it
+    for name, value in values.items():
+        setattr(setting, name, value)
+    # Of what is there, no other column: those are written by whoever sends, calls or decides
+    setting.save(update_fields=list(values) if before else None)
     for name, names in wish.many.items():
         getattr(setting, name).set(Channel.objects.filter(name__in=names))
     return record(author, name_of(setting), before, state_of(setting), now)

@@ -202,10 +202,10 @@ def author_of(request: HttpRequest) -> Author:
 class Recorded(admin.ModelAdmin):
     """Records every change that is made here, in the transaction that makes it. For settings and people alike."""
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        # Read before anything is written; the rest of it, like roles, is saved after this and compared then
-        request._before = state_of(obj) if change else NOTHING  # type: ignore[attr-defined]
-        super().save_model(request, obj, form, change)
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
+        # Nothing is written yet; the rest of it, like roles, is saved after this and compared then
+        request._before = state_of(form.instance) if change else NOTHING  # type: ignore[attr-defined]
+        return super().save_form(request, form, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -231,4 +231,8 @@ class Setting(Recorded):
 
     form = SettingForm
     formfield_overrides = {SecretField: {"form_class": SecretFormField, "widget": SecretInput}}
-    save_on_top = False
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Write what the form holds and no other column: those are written by whoever sends, calls or decides."""
+        columns = [each.name for each in obj._meta.concrete_fields if each.name in form.fields and not each.primary_key]
+        obj.save(update_fields=columns if change else None)

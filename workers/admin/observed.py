@@ -13,6 +13,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from workers.models import (
@@ -21,6 +22,7 @@ from workers.models import (
     Finding,
     HealthChange,
     HostProcesses,
+    Incident,
     LogFile,
     Mark,
     Poller,
@@ -43,16 +45,17 @@ EVENTS = "admin:workers_event_changelist"
 
 def run_links(worker: Worker) -> SafeString:
     """The pages about one run: its own, and what else is stored of it."""
-    return link_list(
-        [
-            linked("Its page", worker.get_absolute_url()),
-            link("Events", EVENTS, q=worker.worker_id),
-            link("Changes of health", "admin:workers_healthchange_changelist", worker__id__exact=worker.pk),
-            link("Remediations", "admin:workers_remediation_changelist", worker__id__exact=worker.pk),
-            linked("Logs", f"{worker.get_absolute_url().partition('?')[0]}logs/"),
-            link("Runs of its id", WORKERS, q=worker.worker_id),
-        ]
-    )
+    links = [
+        linked("Its page", worker.get_absolute_url()),
+        link("Events", EVENTS, q=worker.worker_id),
+        link("Changes of health", "admin:workers_healthchange_changelist", worker__id__exact=worker.pk),
+        link("Remediations", "admin:workers_remediation_changelist", worker__id__exact=worker.pk),
+        linked("Logs", reverse("worker-logs", args=[worker.worker_id])),
+        link("Runs of its id", WORKERS, q=worker.worker_id),
+    ]
+    if admin.site.is_registered(Incident):
+        links.insert(2, link("Incidents", "admin:workers_incident_changelist", run__id__exact=worker.pk))
+    return link_list(links)
 
 
 class Narrowing(admin.SimpleListFilter):
