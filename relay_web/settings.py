@@ -82,6 +82,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "relay_web.formats"
 
 # Static files come straight from the checkout, so no step is needed before a start
 STATIC_URL = "/static/"

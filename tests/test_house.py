@@ -78,7 +78,17 @@ ALLOWED: dict[str, set[str]] = {
     "follow": {"coordination", "log_text"},
     "consumers": {"live", "door", "follow", "logs", "screens", "vitals"},
     "templatetags": {"coordination", "health", "incidents", "log_text", "models", "remediation", "roles"},
-    "admin": {"health", "models", "roles", "remediation"},
+    "setting_changes": {"models", "secrets_at_rest"},
+    "setting_rules": {"health"},
+    "settings_file": {"models", "reports", "secrets_at_rest", "setting_changes", "setting_rules"},
+    "passphrase": set(),
+    "system_user": set(),
+    "reports": {"charts", "health", "incidents", "measures", "models", "queries"},
+    "dead_man": {"models", "queries", "secrets_at_rest"},
+    "admin": {
+        *("health", "incidents", "models", "queries", "remediation", "reports", "roles"),
+        *("secrets_at_rest", "setting_changes", "setting_rules"),
+    },
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
         *("acknowledge", "charts", "incidents", "logs", "metrics"),

@@ -134,3 +134,43 @@ def test_the_web_answers_probes_and_scrapes(team: Place, home: Home) -> None:
     assert 'database="postgresql"' in body
     assert 'relay_workers{health="zombie",host="host-a"} 1.0' in body
     assert not re.search(r"^relay_database_journal_bytes", body, re.MULTILINE), "there is none that the web could see"
+
+
+ADMIN = """
+from django.contrib.auth.models import User
+from django.test import Client
+from django.test.utils import setup_test_environment
+setup_test_environment()
+client = Client(SERVER_NAME="localhost")
+client.force_login(User.objects.create_superuser("root"), backend="django.contrib.auth.backends.ModelBackend")
+for page in ("worker/?q=w-", "worker/?health=zombie&live=1", "worker/?q=W-", "event/?q=w-1", "healthchange/?q=w-1"):
+    print(page, client.get(f"/admin/workers/{page}").context["cl"].result_count)
+page = client.get("/admin/workers/installation/database/").content.decode()
+print("PostgreSQL 1" in page, "Size with indexes" in page, "(there is no such file)" in page)
+"""
+
+
+def test_the_admin_searches_and_knows_the_database(team: Place, home: Home) -> None:
+    team.run("migrate", "-v0")
+    home.spec()
+    team.json("poll", "--once")
+    done = team.run("shell", "-v0", "-c", ADMIN)
+    assert done.stdout.splitlines() == [
+        "worker/?q=w- 1",
+        "worker/?health=zombie&live=1 1",
+        "worker/?q=W- 0",
+        "event/?q=w-1 0",
+        "healthchange/?q=w-1 1",
+        "True True True",
+    ], done.stderr
+
+
+def test_settings_come_over_from_a_file(team: Place, tmp_path: Path) -> None:
+    team.run("migrate", "-v0")
+    text = '{"format": "relay-web-settings", "version": 1, "limits": [{"name": "late_after", "seconds": 300}]}'
+    file = tmp_path / "settings.json"
+    file.write_text(text)
+    assert "1 change; this was a dry run" in team.run("import_settings", str(file), "--dry-run").stdout
+    assert ask(team, "SELECT COUNT(*) FROM workers_limit") == [(0,)]
+    team.run("import_settings", str(file))
+    assert ask(team, "SELECT name, seconds FROM workers_limit") == [("late_after", 300.0)]

@@ -9,16 +9,8 @@ import tempfile
 from pathlib import Path
 
 NAMES = (
-    "cold_poll",
-    "idle_cycle",
-    "zombies",
-    "latency",
-    "fanout",
-    "fleet_page",
-    "events",
-    "history",
-    "log_follow",
-    "idle",
+    *("cold_poll", "idle_cycle", "zombies", "latency", "fanout"),
+    *("fleet_page", "events", "history", "admin", "log_follow", "idle"),
 )
 
 

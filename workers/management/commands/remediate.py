@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,6 +26,7 @@ from workers.remediation.ask import Person
 from workers.remediation.execute import Executor
 from workers.remediation.ground import Ground, Refusal
 from workers.remediation.plan import make_plan
+from workers.system_user import system_user
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
@@ -158,7 +157,7 @@ class Command(BaseCommand):
     # -- doing it
 
     def _run(self) -> tuple[int, list[dict[str, Any]]]:
-        self.person = Person(_system_user(), "command line", reason=self.options["reason"])
+        self.person = Person(system_user(), "command line", reason=self.options["reason"])
         self.workers = self._find_workers() if self.action.runs else []
         self._check_guard()
         remediations = list(self._drafts())
@@ -269,13 +268,6 @@ class Command(BaseCommand):
         if Remediation.State.FAILED in states:
             return FAILED
         return REFUSED if states - {Remediation.State.DONE} else DONE
-
-
-def _system_user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 def _result(remediation: Remediation) -> dict[str, Any]:
