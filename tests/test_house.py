@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"finding_kinds", "health", "incidents", "remediation", "secrets_at_rest"},
     "remediation": {"coordination", "health", "models", "ownership", "processes", "queries", "sql", "incident_store"},
     "sql": {"models"},
+    "autopilot": {"health", "incidents", "models", "queries", "remediation", "sql"},
     "rows": {"coordination", "health", "incidents", "runs", "sql"},
     "incident_store": {"health", "incidents", "models", "sql"},
     "marks": {"models"},
