@@ -57,6 +57,13 @@ BOTH_SIDES: dict[str, tuple[Case, dict[str, Any], Verdict, str]] = {
     "nobody watches it now, and it was not yet for long enough": (case(since=10.5, **SILENT), {}, WAITS, ""),
     "the last try is as long ago as the delay": (case(tries=tried(20)), {}, GO, ""),
     "the last try is not as long ago": (case(tries=tried(19.9)), {}, WAITS, ""),
+    "it acts at once, but the next try waits all the same": (
+        case(tries=tried(1.9)),
+        {"bounds": replace(BOUNDS, after=minutes(0))},
+        WAITS,
+        "",
+    ),
+    "it acts at once, and has waited": (case(tries=tried(2)), {"bounds": replace(BOUNDS, after=minutes(0))}, GO, ""),
     "the second delay is over": (case(tries=tried(60, 40)), {}, GO, ""),
     "the second delay is not": (case(tries=tried(60, 39.9)), {}, WAITS, ""),
     "one try less than the most": (case(tries=tried(900, 800)), {}, GO, ""),
@@ -252,7 +259,7 @@ def test_it_never_does_more_than_its_bounds(
         assert choice.case.watched(NOW) >= bounds.after
         assert len(today) < bounds.most_tries
         assert not today or NOW - today[-1].at >= bounds.after * bounds.delay_factor ** len(today)
-        assert not (choice.case.busy or choice.case.never or choice.case.silent_since or choice.case.settled)
+        assert not any((choice.case.busy, choice.case.never, choice.case.silent_since, choice.case.settled))
 
 
 @settings(max_examples=100, deadline=None)

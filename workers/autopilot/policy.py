@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
+#: What the delay grows from where a policy acts at once.
+SHORTEST_DELAY = timedelta(minutes=1)
 
 
 class Outcome(StrEnum):
@@ -91,7 +93,7 @@ class Bounds:
 
     def delay(self, tries: int) -> timedelta:
         """How long the next try waits after the last, when there were so many in the last day."""
-        return self.after * self.delay_factor**tries
+        return max(self.after, SHORTEST_DELAY) * self.delay_factor**tries
 
 
 @dataclass(frozen=True, slots=True)
