@@ -13,7 +13,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from . import roles
+from . import (
+    admin_autopilot,  # noqa: F401 - it registers itself
+    roles,
+)
 from .health import LIMITS
 from .models import (
     Event,

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.template.loader import get_template
 
+from .autopilot.page import Notices
 from .queries import Counts, News, Row, Watches, WorkerPage
 from .queries.events import Activity
 from .queries.integrity import Integrity
@@ -22,7 +23,7 @@ from .remediation.queries import BatchView, Card, WorkerRepairs
 #: The parts of a worker's page, each pushed as one frame; `templates/workers/worker/<name>.html`.
 WORKER_PARTS = (
     *("state", "head", "why", "timeline", "facts", "processes", "documents"),
-    *("remediate", "remediations"),
+    *("autopilot", "remediate", "remediations"),
 )
 _TICKING = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)|data-(?:now|position)=\"[^\"]*\"")
 
@@ -36,8 +37,8 @@ def row(shown: Row) -> str:
     return get_template("workers/fleet/row.html").render({"row": shown, "oob": True})
 
 
-def worker_parts(page: WorkerPage, repairs: WorkerRepairs) -> list[str]:
-    context = {"page": page, "repairs": repairs, "oob": True}
+def worker_parts(page: WorkerPage, repairs: WorkerRepairs, notices: Notices) -> list[str]:
+    context = {"page": page, "repairs": repairs, "notices": notices, "oob": True}
     return [get_template(f"workers/worker/{name}.html").render(context) for name in WORKER_PARTS]
 
 
@@ -71,7 +72,7 @@ def events_waiting(number: int, query_string: str) -> str:
     return get_template("workers/events/pill.html").render(context)
 
 
-def news_of_remediations() -> str:
+def something_new() -> str:
     return get_template("workers/remediation/news.html").render({"new": True, "oob": True})
 
 

@@ -24,6 +24,7 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from . import door, fragments, queries
+from .autopilot.page import notices
 from .models import Change, Remediation, Worker
 from .outbox import PATIENCE, Entry, Outbox, Replaced, open_outbox
 from .queries import SIZES, FleetQuery
@@ -67,6 +68,7 @@ class View:
     batch: int | None = None  # an act on many
     audit: bool = False  # the list of remediations
     processes: bool = False  # the processes of the hosts
+    policies: bool = False  # the autopilot
     integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
     events: EventQuery | None = None  # the stream of events
     newest: int = 0  # the newest event that was stored when the stream was rendered
@@ -99,7 +101,13 @@ class View:
             return cls(batch=_integer(params["batch"]), since=since)
         if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
             shown = params.get("view")
-            return cls(remediations=cards, audit=shown == "remediations", processes=shown == "processes", since=since)
+            return cls(
+                remediations=cards,
+                audit=shown == "remediations",
+                processes=shown == "processes",
+                policies=shown == "autopilot",
+                since=since,
+            )
         shown = params.get("shown")
         keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
         return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
@@ -319,6 +327,11 @@ class Hub:
                 self._events_due = True
             elif entry.kind == Change.Kind.FINDINGS:
                 self._findings_due = True
+            elif entry.kind == Change.Kind.POLICY:
+                self._summarise(
+                    [each for each in self.subscribers if each.view.policies], {"news": fragments.something_new()}
+                )
+                changed |= {each.view.worker for each in self.subscribers if each.view.worker is not None}
             elif entry.kind == Change.Kind.PROCESSES and any(each.view.processes for each in self.subscribers):
                 async with self._turn:
                     text = await self._run(host_list)
@@ -355,7 +368,7 @@ class Hub:
                             subscriber.push(message)
                     listed = subscriber.view.audit or (repair.again and subscriber.view.batch == repair.batch)
                     if listed and repair.new and repair.pk in keys:
-                        subscriber.push(frame(fragments.news_of_remediations()))
+                        subscriber.push(frame(fragments.something_new()))
 
     def _hand_out(self, texts: dict[int, str], parts: dict[int, list[str]]) -> None:
         rows = {key: frame(text) for key, text in texts.items()}
@@ -466,7 +479,8 @@ def arrive(view: View) -> tuple[View, list[str]]:
         [view.worker] if view.worker is not None and (changed is None or view.worker in changed) else [],
     )
     cards = [text for repair in repaired(missed(view)) for text in repair.texts]
-    news = [fragments.news_of_remediations()] if view.audit and changed is None else []
+    decided = view.policies and changed_since(view.since, Change.Kind.POLICY) != set()
+    news = [fragments.something_new()] if decided or (view.audit and changed is None) else []
     return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news]
 
 
@@ -514,7 +528,8 @@ def worker_parts(key: int, now: datetime) -> list[str]:
     worker = Worker.objects.filter(pk=key).first()
     if worker is None:
         return []
-    return fragments.worker_parts(queries.worker_page(worker, (), 0, now), worker_repairs(worker, now))
+    page = queries.worker_page(worker, (), 0, now)
+    return fragments.worker_parts(page, worker_repairs(worker, now), notices(worker, now))
 
 
 def touched(keys: set[int], workers: set[int]) -> set[int]:

@@ -14,11 +14,12 @@ VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 ACKNOWLEDGE = "acknowledge_incident"
 
 #: role -> its permissions: "view" stands for seeing everything, "repair" for every action of the table, "users" for
-#: managing people, "limits" for the limits, "acknowledge" for what people say of incidents, "causes" for its labels.
+#: managing people, "limits" for the limits, "acknowledge" for what people say of incidents, "causes" for its labels,
+#: "policies" for what the autopilot may do.
 ROLES = {
     VIEWER: ("view",),
     OPERATOR: ("view", "repair", "acknowledge"),
-    ADMIN: ("view", "repair", "acknowledge", "users", "limits", "causes"),
+    ADMIN: ("view", "repair", "acknowledge", "users", "limits", "causes", "policies"),
 }
 
 
@@ -44,6 +45,7 @@ def synchronise(using: str = "default", **kwargs: Any) -> None:
         "limits": permissions.filter(content_type__model="limit"),
         "acknowledge": permissions.filter(content_type__app_label="workers", codename=ACKNOWLEDGE),
         "causes": permissions.filter(content_type__model="rootcause"),
+        "policies": permissions.filter(content_type__model="policy"),
     }
     for role, names in ROLES.items():
         group, _ = Group.objects.using(using).get_or_create(name=role)
