@@ -63,7 +63,7 @@ def test_a_shadow_touches_nothing_and_notes_each_try_once(workshop: Workshop) ->
     assert snapshot(workshop.path) == before
     assert not Remediation.objects.exists()
     assert said() == [("would", "", 1)]
-    assert Decision.objects.get().why.startswith("It has been zombie for 0 min")
+    assert Decision.objects.get().why.startswith("It has been a zombie for 0 min")
 
 
 def test_one_that_is_off_notes_nothing(workshop: Workshop) -> None:
@@ -110,7 +110,7 @@ def test_a_zombie_is_really_cleaned_up_audited_as_its_own_and_undone(workshop: W
     assert (done.state, done.actor, done.via, done.user, done.policy) == (
         *(State.DONE, "autopilot: Zombies", "autopilot", None, it),
     )
-    assert done.reason.startswith("It has been zombie for 0 min")
+    assert done.reason.startswith("It has been a zombie for 0 min")
     assert Decision.objects.get().remediation == done
     assert "by autopilot: Zombies" in str(workshop.events()[-1])
 
@@ -147,7 +147,7 @@ def test_a_run_that_a_person_is_about_to_repair_is_left_to_them(workshop: Worksh
     workshop.preview("force-fail")
     look(workshop)
     assert said() == [("held back", "busy", 1)]
-    assert Decision.objects.get().why == f"kim has asked to force fail it (#{Remediation.objects.get().pk})"
+    assert Decision.objects.get().why == f"kim has asked for a force-fail of it (#{Remediation.objects.get().pk})"
 
 
 def test_one_that_asks_at_the_same_time_makes_it_step_back(workshop: Workshop) -> None:

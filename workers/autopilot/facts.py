@@ -192,13 +192,13 @@ def _repairs(runs: QuerySet[Worker], since: datetime) -> Iterable[dict[str, Any]
 
 
 def _note(about: _About, each: dict[str, Any]) -> None:
-    run, label = each["worker"] or each["undoes__worker"], ACTIONS[each["action"]].label.lower()
+    run = each["worker"] or each["undoes__worker"]
     if each["undoes__worker"]:
         about.never[run] = f"{each['actor']} has undone what the autopilot did to it (#{each['pk']})"
     elif each["state"] == State.WITHDRAWN:
         about.never[run] = f"{each['error'] or 'Withdrawn'} (#{each['pk']})"
     elif each["state"] in Remediation.OPEN:
-        about.busy[run] = f"{each['actor']} has asked to {label} it (#{each['pk']})"
+        about.busy[run] = f"{each['actor']} has asked for a {each['action']} of it (#{each['pk']})"
     elif each["via"] != AUTOPILOT:
         about.restarted[run] = (each["finished_at"], each["actor"])
 

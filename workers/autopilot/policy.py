@@ -87,6 +87,11 @@ class Bounds:
     quiet: Quiet | None = None
 
     @property
+    def state(self) -> str:
+        """What one of its runs is: "a zombie", "crashed"."""
+        return f"a {self.health}" if self.health == "zombie" else self.health
+
+    @property
     def cases(self) -> str:
         """What several of its runs are: "zombies"."""
         return self.health + ("s" if self.health == "zombie" else "")
@@ -225,7 +230,7 @@ def _wait(bounds: Bounds, case: Case, now: datetime) -> Choice | None:
     if case.silent_since:
         long_enough = case.watched(now) >= bounds.after
         return None if long_enough else Choice(case, Verdict.WAITS, _silent(case.silent_since))
-    waits = [(now + bounds.after - case.watched(now), f"It has not been {bounds.health} for long enough")]
+    waits = [(now + bounds.after - case.watched(now), f"It has not been {bounds.state} for long enough")]
     if case.restarted_at:
         waits.append((case.restarted_at + bounds.after, f"{case.restarted_by} has restarted it just now"))
     if tries := _of_a_day(case, now):
@@ -258,7 +263,7 @@ def _of_a_day(case: Case, now: datetime) -> list[Try]:
 def _why(bounds: Bounds, case: Case, now: datetime) -> str:
     minutes = int(case.watched(now).total_seconds() // 60)
     before = f"; try {len(case.tries) + 1}" if case.tries else ""
-    return f"It has been {bounds.health} for {minutes} min, longer than {bounds.after.total_seconds() / 60:g}{before}"
+    return f"It has been {bounds.state} for {minutes} min, longer than {bounds.after.total_seconds() / 60:g}{before}"
 
 
 def _silent(since: datetime) -> str:
