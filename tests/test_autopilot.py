@@ -6,10 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from workers.autopilot import decide
+from workers.autopilot.facts import bounds_of, read
+from workers.autopilot.policy import rule
+from workers.autopilot.rounds import look as look_by
 from workers.health import Health
 from workers.models import Change, Decision, Installation, Policy, PollerGap, Remediation, Worker
 from workers.remediation import ask
@@ -95,6 +100,51 @@ def test_shadow_and_active_decide_the_same_about_the_same_fleet() -> None:
     assert [rule for _, _, rule, _ in found[Mode.SHADOW]] == ["rate", "busy", ""], (
         "005 is the one that has waited longest"
     )
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 90), st.sampled_from(["", "busy", "undone", "restarted", "far away"])), max_size=6
+    ),
+    st.integers(0, 60),
+    st.booleans(),
+)
+def test_whatever_the_fleet_the_mode_changes_nothing(
+    workers: list[tuple[int, str]], others: int, maintenance: bool
+) -> None:
+    with transaction.atomic():
+        factories.poller(last_cycle_at=now())
+        Worker.objects.bulk_create(factories.build(Health.HEALTHY, number) for number in range(100, 100 + others))
+        for number, (age, about) in enumerate(workers, 1):
+            host = "host-b" if about == "far away" else "host-a"
+            worker = factories.add(Health.ZOMBIE, number, host=host, health_since=now() - timedelta(minutes=age))
+            if about == "busy":
+                factories.repair(worker)
+            if about == "restarted":
+                factories.repair(worker, State.DONE, action="restart", finished_at=now() - timedelta(minutes=20))
+        if maintenance:
+            Installation.objects.create(maintenance_until=now() + timedelta(hours=1))
+        moment = now()
+        rulings = []
+        for mode in (Mode.SHADOW, Mode.ACTIVE):
+            it = policy(mode, name=mode, after_minutes=30, most_an_hour=2)
+            rulings.append(rule(bounds_of(it), read([it], moment).situations[it.pk]))
+        assert rulings[0] == rulings[1]
+        transaction.set_rollback(True)
+
+
+def test_two_processes_that_look_at_once_try_once() -> None:
+    factories.poller(last_cycle_at=now())
+    factories.add(Health.ZOMBIE)
+    it = policy()
+    facts = read([it], now())
+    look_by(it, facts)
+    look_by(it, facts)
+    assert said() == [("does", "", 1)]
+    assert Remediation.objects.count() == 1
 
 
 # -- active

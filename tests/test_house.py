@@ -67,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "follow": {"coordination", "log_text"},
     "consumers": {"live", "door", "follow", "logs"},
     "templatetags": {"autopilot", "coordination", "health", "log_text", "models", "remediation"},
-    "admin_autopilot": {"models", "remediation"},
+    "admin_autopilot": {"models", "sql"},
     "admin": {"admin_autopilot", "health", "models", "roles", "remediation"},
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),

@@ -8,7 +8,8 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils import timezone
 
-from .models import Decision, Policy
+from .models import Change, Decision, Policy
+from .sql import announce
 
 #: What a policy was watched doing in shadow. With another of these it is another policy.
 DEFINING = frozenset({"action", "health", "worker_type", "after_minutes"})
@@ -48,6 +49,7 @@ class PolicyAdmin(admin.ModelAdmin):
             columns += ["mode", "mode_since"]
         # Whoever decides may trip it at this very moment, so nothing else is written
         obj.save(update_fields=columns if change else None)
+        announce(Change.Kind.POLICY, [obj.pk], timezone.now())
 
 
 @admin.register(Decision)

@@ -39,7 +39,7 @@ def decide(now: datetime) -> None:
     facts = read(policies, now)
     for policy in policies:
         try:
-            _look(policy, facts)
+            look(policy, facts)
         except Exception:
             logger.exception("The policy %s could not look", policy)
 
@@ -49,7 +49,8 @@ def as_person(policy: Policy, reason: str = "") -> Person:
     return Person(f"{AUTOPILOT}: {policy.name}", AUTOPILOT, reason=reason, policy=policy)
 
 
-def _look(policy: Policy, facts: Facts) -> None:
+def look(policy: Policy, facts: Facts) -> None:
+    """Decide what a policy does by these facts, and write it down. Another process may do the same at this moment."""
     ruling = rule(bounds_of(policy), facts.situations[policy.pk])
     if ruling.trips:
         trip(policy, ruling, facts.now)
