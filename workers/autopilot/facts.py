@@ -14,6 +14,7 @@ from workers.health import RUNNING
 from workers.incidents import overlap
 from workers.models import Decision, Installation, Policy, PollerGap, Remediation, Worker
 from workers.queries import Watches, watches
+from workers.queries.view import LIVE
 from workers.remediation.actions import ACTIONS, RESTART, objection
 from workers.remediation.rights import AUTOPILOT
 
@@ -74,8 +75,8 @@ def read(policies: Sequence[Policy], now: datetime) -> Facts:
     found = _runs(policies)
     cases = list(found.only("host", "worker_id", "worker_type", "health", "health_since", "live", "attempt"))
     watching = watches(now)
-    running = Worker.objects.filter(live=True, health__in=sorted(RUNNING))
-    fleet = {row["host"]: row["n"] for row in running.values("host").annotate(n=Count("pk")).order_by()}
+    running = Worker.objects.filter(LIVE, health__in=sorted(RUNNING)).values("host").annotate(n=Count("pk"))
+    fleet = {row["host"]: row["n"] for row in running.order_by()} if cases else {}
     watched = {watch.poller.host for watch in watching.every if not watch.silent}
     until = Installation.objects.filter(maintenance_until__gt=now).values_list("maintenance_until", flat=True).first()
     about = _about(cases, found, watching, policies, now) if cases else _About()
@@ -101,7 +102,7 @@ def read(policies: Sequence[Policy], now: datetime) -> Facts:
 
 def _runs(policies: Iterable[Policy]) -> QuerySet[Worker]:
     """The live runs that are in the state of any of these policies."""
-    return Worker.objects.filter(live=True, health__in=sorted({policy.health for policy in policies}))
+    return Worker.objects.filter(LIVE, health__in=sorted({policy.health for policy in policies}))
 
 
 def _is_case(policy: Policy, worker: Worker) -> bool:
@@ -181,14 +182,11 @@ def _repairs(runs: QuerySet[Worker], since: datetime) -> Iterable[dict[str, Any]
         undoes__worker__in=keys, undoes__policy__isnull=False, state__in=(*Remediation.OPEN, State.DONE)
     )
     names = ("pk", "state", "action", "actor", "via", "policy", "error", "finished_at", "worker", "undoes__worker")
-    let_go = set(
-        Decision.objects.filter(worker__in=keys, verdict=Decision.Verdict.HELD_BACK, remediation__isnull=False)
-        .values_list("remediation", flat=True)
-        .order_by()
-    )
-    for each in (*of_run.order_by("pk").values(*names), *undone.order_by("pk").values(*names)):
-        if each["pk"] not in let_go:
-            yield each
+    found = [*of_run.order_by("pk").values(*names), *undone.order_by("pk").values(*names)]
+    withdrawn = [each["pk"] for each in found if each["state"] == State.WITHDRAWN]
+    its_own = Decision.objects.filter(remediation__in=withdrawn, verdict=Decision.Verdict.HELD_BACK)
+    let_go = set(its_own.values_list("remediation", flat=True)) if withdrawn else set()
+    return [each for each in found if each["pk"] not in let_go]
 
 
 def _note(about: _About, each: dict[str, Any]) -> None:
