@@ -431,3 +431,21 @@ async def test_what_changes_while_somebody_is_being_let_in_is_not_missed(as_view
         told.set()
         await browser.frame(f'id="run-{worker.pk}"[^>]*class="crashed')
         assert any('data-state="planned"' in text for text in browser.frames) or await browser.frame("planned")
+
+
+# Policies
+
+
+async def test_the_page_of_the_autopilot_is_told_that_there_is_something_new(as_viewer: Client) -> None:
+    async with connected(as_viewer, "?view=autopilot") as browser:
+        await browser.frame('id="pulse"')
+        await db(Change.objects.create, kind=Change.Kind.POLICY, key=1, at=datetime.now(UTC))
+        assert "Something new" in await browser.frame('id="pill"')
+
+
+async def test_a_workers_page_is_rendered_again_when_a_policy_has_changed(as_viewer: Client) -> None:
+    worker = await db(factories.add, Health.ZOMBIE)
+    async with connected(as_viewer, f"?worker={worker.pk}") as browser:
+        await browser.frame('id="pulse"')
+        await db(Change.objects.create, kind=Change.Kind.POLICY, key=1, at=datetime.now(UTC))
+        assert f'data-worker="{worker.worker_id}"' in await browser.frame('id="autopilot"')

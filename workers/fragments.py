@@ -13,6 +13,7 @@ from typing import Any
 
 from django.template.loader import get_template
 
+from .autopilot.page import Notices
 from .queries import Counts, News, Row, Watches, WorkerPage
 from .queries.events import Activity
 from .queries.incident_query import IncidentQuery
@@ -26,7 +27,7 @@ from .remediation.queries import BatchView, Card, WorkerRepairs
 #: The parts of a worker's page, each pushed as one frame; `templates/workers/worker/<name>.html`.
 WORKER_PARTS = (
     *("state", "head", "why", "timeline", "facts", "processes", "documents"),
-    *("remediate", "remediations", "incidents"),
+    *("autopilot", "remediate", "remediations", "incidents"),
 )
 _TICKING = re.compile(r"(<time [^>]*>)[^<]*(?=</time>)|data-(?:now|position)=\"[^\"]*\"")
 
@@ -40,8 +41,8 @@ def row(shown: Row) -> str:
     return get_template("workers/fleet/row.html").render({"row": shown, "oob": True})
 
 
-def worker_parts(page: WorkerPage, repairs: WorkerRepairs, troubles: list[IncidentRow]) -> list[str]:
-    context = {"page": page, "repairs": repairs, "troubles": troubles, "oob": True}
+def worker_parts(page: WorkerPage, repairs: WorkerRepairs, troubles: list[IncidentRow], notices: Notices) -> list[str]:
+    context = {"page": page, "repairs": repairs, "troubles": troubles, "notices": notices, "oob": True}
     return [get_template(f"workers/worker/{name}.html").render(context) for name in WORKER_PARTS]
 
 
@@ -99,7 +100,7 @@ def events_waiting(number: int, query_string: str) -> str:
     return get_template("workers/events/pill.html").render(context)
 
 
-def news_of_remediations() -> str:
+def something_new() -> str:
     return get_template("workers/remediation/news.html").render({"new": True, "oob": True})
 
 

@@ -287,6 +287,11 @@ class Hub:
                 self._events_due = True
             elif entry.kind == Change.Kind.FINDINGS:
                 self._findings_due = True
+            elif entry.kind == Change.Kind.POLICY:
+                self._summarise(
+                    [each for each in self.subscribers if each.view.policies], {"news": fragments.something_new()}
+                )
+                changed |= {each.view.worker for each in self.subscribers if each.view.worker is not None}
             elif entry.kind == Change.Kind.PROCESSES and any(each.view.processes for each in self.subscribers):
                 async with self._turn:
                     text = await self._run(host_list)
@@ -325,7 +330,7 @@ class Hub:
                             subscriber.push(message)
                     listed = subscriber.view.audit or (repair.again and subscriber.view.batch == repair.batch)
                     if listed and repair.new and repair.pk in keys:
-                        subscriber.push(frame(fragments.news_of_remediations()))
+                        subscriber.push(frame(fragments.something_new()))
 
     async def _publish_incidents(self, keys: set[int], workers: set[int]) -> None:
         """Render incidents that changed, for the lists and pages that show them; a worker's page as a whole."""

@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from . import fragments, queries
+from .autopilot.page import notices
 from .models import Change, Remediation, Worker
 from .outbox import PATIENCE
 from .queries import FleetQuery
@@ -64,7 +65,8 @@ def arrive(view: View) -> tuple[View, list[str]]:
         [view.worker] if view.worker is not None and (changed is None or view.worker in changed) else [],
     )
     cards = [text for repair in repaired(missed(view)) for text in repair.texts]
-    news = [fragments.news_of_remediations()] if view.audit and changed is None else []
+    decided = view.policies and changed_since(view.since, Change.Kind.POLICY) != set()
+    news = [fragments.something_new()] if decided or (view.audit and changed is None) else []
     troubles = incidents_missed(view)
     return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news, *troubles]
 
@@ -123,7 +125,7 @@ def worker_parts(key: int, now: datetime) -> list[str]:
     if worker is None:
         return []
     page, troubles = queries.worker_page(worker, (), 0, now), incidents_of_run(worker, now)
-    return fragments.worker_parts(page, worker_repairs(worker, now), troubles)
+    return fragments.worker_parts(page, worker_repairs(worker, now), troubles, notices(worker, now))
 
 
 def touched(keys: set[int], workers: set[int]) -> set[int]:

@@ -15,11 +15,12 @@ ACKNOWLEDGE = "acknowledge_incident"
 
 #: role -> its permissions: "view" stands for seeing everything, "repair" for every action of the table, "users" for
 #: managing people, "limits" for the limits, "acknowledge" for what people say of incidents, "causes" for its labels,
-#: "installation" for the settings that there are once.
+#: "installation" for the settings that there are once, "policies" for what the
+#: autopilot may do.
 ROLES = {
     VIEWER: ("view",),
     OPERATOR: ("view", "repair", "acknowledge"),
-    ADMIN: ("view", "repair", "acknowledge", "users", "limits", "causes", "installation"),
+    ADMIN: ("view", "repair", "acknowledge", "users", "limits", "causes", "installation", "policies"),
 }
 
 
@@ -46,6 +47,7 @@ def synchronise(using: str = "default", **kwargs: Any) -> None:
         "acknowledge": permissions.filter(content_type__app_label="workers", codename=ACKNOWLEDGE),
         "causes": permissions.filter(content_type__model="rootcause"),
         "installation": permissions.filter(content_type__model="installation"),
+        "policies": permissions.filter(content_type__model="policy"),
     }
     for role, names in ROLES.items():
         group, _ = Group.objects.using(using).get_or_create(name=role)

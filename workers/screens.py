@@ -27,6 +27,7 @@ class View:
     remediations: frozenset[int] = frozenset()  # cards on the page
     batch: int | None = None  # an act on many
     audit: bool = False  # the list of remediations
+    policies: bool = False  # the autopilot
     processes: bool = False  # the processes of the hosts
     integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
     events: EventQuery | None = None  # the stream of events
@@ -64,7 +65,13 @@ class View:
             return cls(batch=_integer(params["batch"]), since=since)
         if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
             shown = params.get("view")
-            return cls(remediations=cards, audit=shown == "remediations", processes=shown == "processes", since=since)
+            return cls(
+                remediations=cards,
+                audit=shown == "remediations",
+                policies=shown == "autopilot",
+                processes=shown == "processes",
+                since=since,
+            )
         shown = params.get("shown")
         keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
         return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)

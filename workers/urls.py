@@ -6,8 +6,8 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, register_converter
 
 from . import consumers
+from .views import autopilot, logs
 from .views import incidents as troubles
-from .views import logs
 from .views import remediation as repairs
 from .views.components import components
 from .views.events import events
@@ -74,6 +74,12 @@ urlpatterns = [
     path("remediations/<int:pk>/", repairs.remediation, name="remediation"),
     path("remediations/<int:pk>/confirm/", repairs.confirm, name="remediation-confirm"),
     path("remediations/<int:pk>/withdraw/", repairs.withdraw, name="remediation-withdraw"),
+    path("autopilot/", autopilot.policies, name="autopilot"),
+    path("autopilot/<int:pk>/", autopilot.policy, name="policy"),
+    path("autopilot/<int:pk>/promote/", autopilot.promote, name="policy-promote"),
+    path("autopilot/<int:pk>/demote/", autopilot.demote, name="policy-demote"),
+    path("autopilot/<int:pk>/off/", autopilot.turn_off, name="policy-off"),
+    path("autopilot/<int:pk>/reset/", autopilot.reset, name="policy-reset"),
     path("components/", components, name="components"),
     path("icon/<str:state>.svg", icon, name="icon"),
     path("metrics", metrics, name="metrics"),  # /healthz is answered before any address is looked at: relay_web.probes

@@ -32,7 +32,8 @@
 
   function tick(element) {
     const seconds = (relay.now() - Date.parse(element.dateTime)) / 1000;
-    if ("age" in element.dataset) write(element, age(seconds, element.dataset.age));
+    if ("due" in element.dataset) write(element, seconds < 0 ? `in ${span(-seconds)}` : "now");
+    else if ("age" in element.dataset) write(element, age(seconds, element.dataset.age));
     else write(element, Math.max(0, Math.floor(seconds / 60)).toLocaleString("en"));
   }
 
@@ -48,7 +49,7 @@
     if (root.matches("time")) times.push(root);
     for (const element of times) {
       if ("clock" in element.dataset) write(element, relay.clock(element.dateTime));
-      else if ("age" in element.dataset || "minutes" in element.dataset) observer.observe(element);
+      else if (["age", "minutes", "due"].some((name) => name in element.dataset)) observer.observe(element);
     }
   };
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from . import changes, incidents, installation, limits, observed, people, remediations
+from . import autopilot, changes, incidents, installation, limits, observed, people, remediations
 
-__all__ = ["changes", "incidents", "installation", "limits", "observed", "people", "remediations"]
+__all__ = ["autopilot", "changes", "incidents", "installation", "limits", "observed", "people", "remediations"]
 
 admin.site.site_header = admin.site.site_title = "Relay Web"
 admin.site.index_title = "Administration"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar
+from zoneinfo import available_timezones
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from workers.remediation.actions import ACTIONS
 
 from .remediation import Remediation
 from .worker import HEALTH_CHOICES, Worker
@@ -55,10 +62,13 @@ class Policy(models.Model):
     quiet_from = models.TimeField(null=True, blank=True, help_text="Nothing is done from this time of day …")
     quiet_until = models.TimeField(null=True, blank=True, help_text="… until this one.")
     quiet_zone = models.CharField(max_length=64, default="UTC")
+    mode_since = models.DateTimeField(default=timezone.now, editable=False)
     promoted_at = models.DateTimeField(null=True, editable=False)
     promoted_by = models.CharField(max_length=150, blank=True, editable=False)
     tripped_at = models.DateTimeField(null=True, editable=False, help_text="When it stopped itself.")
     tripped_why = models.TextField(blank=True, editable=False)
+    reset_at = models.DateTimeField(null=True, editable=False, help_text="Failures from before do not count any more.")
+    reset_by = models.CharField(max_length=150, blank=True, editable=False)
 
     class Meta:
         verbose_name_plural = "policies"
@@ -67,6 +77,29 @@ class Policy(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("policy", args=[self.pk])
+
+    @property
+    def after(self) -> timedelta:
+        return timedelta(minutes=self.after_minutes)
+
+    def clean(self) -> None:
+        """Refuse what could never be carried out, and half of a time of day."""
+        errors = {}
+        action = ACTIONS.get(self.action)
+        if action and self.health and self.health not in action.from_health:
+            states = ", ".join(sorted(action.from_health))
+            errors["health"] = f"“{action.label}” is only for workers that are: {states}."
+        if (self.quiet_from is None) != (self.quiet_until is None):
+            errors["quiet_until"] = "Give both times, or none."
+        elif self.quiet_from is not None and self.quiet_from == self.quiet_until:
+            errors["quiet_until"] = "These are the same time, so nothing would ever be quiet."
+        if self.quiet_zone not in available_timezones():
+            errors["quiet_zone"] = "There is no such time zone; they are called like Europe/Berlin."
+        if errors:
+            raise ValidationError(errors)
 
 
 class Decision(models.Model):
@@ -83,10 +116,18 @@ class Decision(models.Model):
     at = models.DateTimeField()
     verdict = models.CharField(max_length=20, choices=Verdict.choices)
     why = models.CharField(max_length=300)
+    rule = models.CharField(max_length=20, blank=True, help_text="Which bound has held it back.")
     number = models.IntegerField(default=1, help_text="Which try of this worker it is.")
     remediation = models.ForeignKey(Remediation, null=True, on_delete=models.PROTECT, related_name="+")
 
     class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["policy", "worker", "verdict", "number"],
+                condition=models.Q(verdict__in=["would", "does"]),
+                name="one_decision_a_try",
+            )
+        ]
         indexes: ClassVar = [
             models.Index(fields=["policy", "-at"], name="decisions_by_policy"),
             models.Index(fields=["worker", "-at"], name="decisions_of_worker"),

@@ -66,7 +66,14 @@ class Remediation(models.Model):
     # By whom
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     actor = models.CharField(max_length=150, help_text="The name at that time; of the operating system for the CLI.")
-    via = models.CharField(max_length=20, help_text="browser, admin or command line")
+    via = models.CharField(max_length=20, help_text="browser, admin, command line or autopilot")
+    policy = models.ForeignKey(
+        "Policy",
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="remediations",
+        help_text="Of the autopilot.",
+    )
     address = models.CharField(max_length=64, blank=True, help_text="Where the request came from.")
     reason = models.TextField(blank=True)
 

@@ -11,14 +11,14 @@ from django.db.models import Q
 
 from workers.coordination.redaction import redact_text
 from workers.health import RUNNING
-from workers.models import Remediation, RemediationBatch, Worker
+from workers.models import Policy, Remediation, RemediationBatch, Worker
 
 from .actions import ACTIONS, UNDO, Action, objection
 from .execute import tell
 from .ground import NotAllowed, Refusal, now
+from .rights import COMMAND_LINE, why_policy_may_not
 
 State = Remediation.State
-COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,26 @@ class Person:
     """Who asks, from where and why."""
 
     name: str
-    via: str  # browser, admin or command line
+    via: str  # browser, admin, command line or autopilot
     user: Any = None  # None for the command line: the system has let them in
     address: str = ""
     reason: str = ""
+    policy: Policy | None = None  # of the autopilot, which is nobody's account
 
     def may(self, action: Action) -> bool:
-        return self.via == COMMAND_LINE or (self.user is not None and self.user.has_perm(action.full_permission))
+        return not self._why_not(action)
 
     def check(self, action: Action) -> None:
         """Raise Refusal where this person may not do that."""
-        if not self.may(action):
-            raise NotAllowed(f"{self.name} may not {action.label.lower()}: that takes the role operator or admin")
+        if why := self._why_not(action):
+            raise NotAllowed(f"{self.name} may not {action.label.lower()}: {why}")
+
+    def _why_not(self, action: Action) -> str:
+        if self.policy is not None:
+            return why_policy_may_not(self.policy.pk, action, now())
+        if self.via == COMMAND_LINE or (self.user is not None and self.user.has_perm(action.full_permission)):
+            return ""
+        return "that takes the role operator or admin"
 
     def signed(self) -> dict[str, Any]:
         return {
@@ -122,6 +130,7 @@ def draft(action: Action, person: Person, worker: Worker, *, recover: bool = Fal
         worker=worker,
         recover=recover and action.may_recover,
         requested_at=now(),
+        policy=person.policy,
         **replace(person, reason=reason).signed(),
         **values,
     )
@@ -227,3 +236,13 @@ def withdraw(remediation: Remediation, person: Person) -> None:
     remediation.refresh_from_db()
     if not changed:
         raise Refusal(f"It is {remediation.state} by now, so it cannot be withdrawn")
+
+
+def let_go(remediation: Remediation, why: str) -> bool:
+    """Let go of what the autopilot has asked for and nobody has confirmed. False where it is further by now."""
+    where = Remediation.objects.filter(pk=remediation.pk, state__in=(State.PLANNING, State.PLANNED))
+    with transaction.atomic():
+        changed = where.update(state=State.WITHDRAWN, finished_at=now(), error=f"The autopilot has let go of it: {why}")
+        if changed:
+            tell([remediation])
+    return bool(changed)

@@ -28,6 +28,7 @@ from workers.sql import announce
 from .actions import ACTIONS, objection
 from .ground import Ground, Refusal, Stopped, now
 from .plan import Plan, make_plan
+from .rights import AUTOPILOT, COMMAND_LINE, why_policy_may_not
 from .steps import CARRY_OUT, command
 from .work import StepFailed, Work
 
@@ -214,11 +215,14 @@ class Executor:
 
     @staticmethod
     def _may_not(remediation: Remediation) -> str:
-        """Whether the person who asked has lost the right since; the command line has the system's rights."""
-        if remediation.user_id is None:
-            return "" if remediation.via == "command line" else f"{remediation.actor} has no account any more"
-        user = get_user_model()._default_manager.get(pk=remediation.user_id)
+        """Whether who asked has lost the right since; the command line has the system's rights."""
         action = ACTIONS[remediation.action]
+        if remediation.user_id is None:
+            if remediation.via == AUTOPILOT:
+                why = why_policy_may_not(remediation.policy_id, action, now())
+                return f"{remediation.actor} may not {action.label.lower()} any more: {why}" if why else ""
+            return "" if remediation.via == COMMAND_LINE else f"{remediation.actor} has no account any more"
+        user = get_user_model()._default_manager.get(pk=remediation.user_id)
         if user.is_active and user.has_perm(action.full_permission):
             return ""
         return f"{remediation.actor} may not {action.label.lower()} any more"
@@ -306,7 +310,10 @@ class Executor:
             tell([remediation])
 
 
-_ASKED = ("host", "action", "worker", "undoes", "batch", "recover", "user", "actor", "via", "address", "reason")
+_ASKED = (
+    *("host", "action", "worker", "undoes", "batch", "recover", "policy"),
+    *("user", "actor", "via", "address", "reason"),
+)
 
 
 def _sweep(work: Work) -> None:

@@ -160,7 +160,7 @@ def _planned(step: dict[str, Any]) -> StepView:
 
 def _whole(remediations: QuerySet[Remediation]) -> QuerySet[Remediation]:
     steps = Prefetch("steps", RemediationStep.objects.order_by("number"))
-    return remediations.select_related("worker", "undoes__worker", "batch", "instead_of").prefetch_related(
+    return remediations.select_related("worker", "undoes__worker", "batch", "instead_of", "policy").prefetch_related(
         steps, "undoings"
     )
 

@@ -93,6 +93,14 @@ def age(moment: datetime | None, now: datetime, suffix: str = " ago") -> SafeStr
 
 
 @register.simple_tag
+def due(moment: datetime, now: datetime) -> SafeString:
+    """In how long that will be; ticks in the browser."""
+    left = (moment - now).total_seconds()
+    text = f"in {span(left)}" if left > 0 else "now"
+    return format_html('<time datetime="{}" data-due title="{}">{}</time>', stamp(moment), readable(moment), text)
+
+
+@register.simple_tag
 def moment(value: datetime | None, now: datetime) -> SafeString:
     """A point in time; browsers show it in their own zone."""
     if value is None:

@@ -135,7 +135,7 @@ def remediation(request: HttpRequest, pk: int) -> HttpResponse:
 # -- the audit
 
 
-VIA = ("browser", "admin", "command line")
+VIA = ("browser", "admin", "command line", "autopilot")
 
 
 def _text(label: str) -> forms.TextInput:

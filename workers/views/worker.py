@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from workers import queries
+from workers.autopilot.page import notices
 from workers.queries.events import activity_of
 from workers.queries.incidents import incidents_of_run
 from workers.remediation.queries import worker_repairs
@@ -33,7 +34,8 @@ def worker(request: HttpRequest, worker_id: str = "") -> HttpResponse:
         return render(request, "workers/unknown.html", {**around, **context}, status=404)
     around = frame(watches, page.position, now, f"worker={page.worker.pk}")
     repairs = worker_repairs(page.worker, now)
-    about = {"page": page, "repairs": repairs, "logs": card_at_once(page.worker), "activity": activity_of(page.worker)}
+    about = {"page": page, "repairs": repairs, "notices": notices(page.worker, now)}
+    about |= {"logs": card_at_once(page.worker), "activity": activity_of(page.worker)}
     about["troubles"] = incidents_of_run(page.worker, now)
     return render(request, "workers/worker.html", {**around, **about})
 
