@@ -61,7 +61,14 @@ class AlertRule(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="For counts: fires at this many. For shares: at this many percent.",
+        help_text="For counts: fires at this many (zombies: empty takes the fleet's own number, else 10). "
+        "For shares: above this many percent.",
+    )
+    at_least = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="For shares: only where at least so many are lost, or have ended.",
     )
     health = models.CharField(
         max_length=20, choices=HEALTH_CHOICES, blank=True, help_text="For “a worker in a state”: which."
@@ -124,6 +131,7 @@ class Alert(models.Model):
     looks = models.IntegerField(default=1, help_text="Looks in a row at which it held; negative: at which it did not.")
     told = models.DateTimeField(null=True, help_text="When people were told last.")
     times_told = models.IntegerField(default=0)
+    held_back = models.CharField(max_length=100, blank=True, help_text="Why people have not been told of it yet.")
     acknowledged = models.DateTimeField(null=True)
     acknowledged_by = models.CharField(max_length=150, blank=True)
     acknowledged_reason = models.TextField(blank=True)
