@@ -48,6 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "measures": {"health", "incidents"},
     "charts": {"charts"},
     "lease": {"models"},
+    "alerting": {"health", "models", "secrets_at_rest", "sql"},
+    "attendant": {"models"},
     "watch": set(),
     "database": set(),
     "setup": {"roles"},
