@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": set(),
     "checks": set(),
     "supervisor": set(),
-    "queries": {"charts", "coordination", "finding_kinds", "health", "models", "remediation"},
+    "queries": {"alerting", "charts", "coordination", "finding_kinds", "health", "models", "remediation"},
     "fragments": {"queries", "remediation"},
     "outbox": set(),
     "door": set(),
@@ -67,11 +67,11 @@ ALLOWED: dict[str, set[str]] = {
     "log_desk": {"coordination", "models", "logs"},
     "follow": {"coordination", "log_text"},
     "consumers": {"live", "door", "follow", "logs"},
-    "templatetags": {"coordination", "health", "log_text", "models", "remediation"},
+    "templatetags": {"alerting", "coordination", "health", "log_text", "models", "remediation"},
     "admin": {"health", "models", "roles", "remediation"},
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
-        *("charts", "logs"),
+        *("alerting", "charts", "logs"),
     },
     "demo": {"demo", "coordination"},
 }
