@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from . import roles
+from . import admin_alerting, roles
 from .health import LIMITS
 from .models import (
     Event,
@@ -155,6 +155,15 @@ class LimitForm(forms.ModelForm):
 
     name = forms.ChoiceField(choices=[(name, f"{name}: {meaning}") for name, (meaning, _) in LIMITS.items()])
     seconds = forms.FloatField(min_value=1, max_value=365 * 86400, help_text="In seconds; 600 is ten minutes.")
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a worker that is stalled before it is late."""
+        values: dict[str, Any] = super().clean() or {}
+        if {"name", "seconds"} <= set(values):
+            others = admin_alerting.other_limits(values["name"])
+            if error := admin_alerting.limit_error(values["name"], values["seconds"], others):
+                self.add_error("seconds", error)
+        return values
 
 
 @admin.register(Limit)
