@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": set(),
     "checks": set(),
     "supervisor": set(),
-    "queries": {"alerting", "charts", "coordination", "finding_kinds", "health", "models", "remediation"},
+    "queries": {"charts", "coordination", "finding_kinds", "health", "models", "remediation"},
     "fragments": {"queries", "remediation"},
     "outbox": set(),
     "door": set(),
@@ -68,7 +68,8 @@ ALLOWED: dict[str, set[str]] = {
     "follow": {"coordination", "log_text"},
     "consumers": {"live", "door", "follow", "logs"},
     "templatetags": {"alerting", "coordination", "health", "log_text", "models", "remediation"},
-    "admin": {"health", "models", "roles", "remediation"},
+    "admin_alerting": {"alerting", "health", "models"},
+    "admin": {"admin_alerting", "health", "models", "roles", "remediation"},
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
         *("alerting", "charts", "logs"),

@@ -14,6 +14,7 @@ from typing import Any
 from django.template.loader import get_template
 
 from .queries import Counts, News, Row, Watches, WorkerPage
+from .queries.alerts import Alerts
 from .queries.events import Activity
 from .queries.integrity import Integrity
 from .queries.processes import HostView
@@ -66,6 +67,11 @@ def integrity(found: Integrity) -> dict[str, str]:
     return _render(("integrity/kinds", "integrity/list"), {"found": found, "query": found.query})
 
 
+def alerts(found: Alerts) -> dict[str, str]:
+    """The alerts as one view shows them, and how the channels do."""
+    return _render(("alerts/list", "alerts/channels"), {"found": found, "query": found.query, "now": found.now})
+
+
 def events_waiting(number: int, query_string: str) -> str:
     context = {"waiting": number, "href": query_string, "oob": True}
     return get_template("workers/events/pill.html").render(context)
@@ -76,8 +82,8 @@ def news_of_remediations() -> str:
 
 
 def pulse(watches: Watches, position: int, now: datetime) -> dict[str, str]:
-    """How alive the pollers are, for every page."""
-    return _render(("pulse", "banners", "fleet/daemon"), {"watches": watches, "position": position, "now": now})
+    """How alive the pollers are, and whether the bell rings, for every page."""
+    return _render(("pulse", "bell", "banners", "fleet/daemon"), {"watches": watches, "position": position, "now": now})
 
 
 def summary(counts: Counts, now: datetime) -> dict[str, str]:

@@ -27,6 +27,8 @@ from . import door, fragments, queries
 from .models import Change, Remediation, Worker
 from .outbox import PATIENCE, Entry, Outbox, Replaced, open_outbox
 from .queries import SIZES, FleetQuery
+from .queries.alerts import AlertsQuery
+from .queries.alerts import alerts as read_alerts
 from .queries.events import EventQuery, activity_of, waiting
 from .queries.integrity import IntegrityQuery
 from .queries.integrity import integrity as read_integrity
@@ -44,8 +46,8 @@ COUNT_AT_MOST, COUNT_SHARE = 0.25, 0.1
 DOOR_CHECK = 60.0
 #: The least time between two counts of events that wait.
 EVENTS_AT_MOST = 0.5
-#: The least time between two looks at what is odd.
-FINDINGS_AT_MOST = 1.0
+#: The least time between two looks at what is odd, and at the alerts.
+FINDINGS_AT_MOST = ALERTS_AT_MOST = 1.0
 #: Cards of remediations that one page may show.
 MOST_CARDS = 50
 #: Rows that are rendered before the others get their turn.
@@ -68,6 +70,7 @@ class View:
     audit: bool = False  # the list of remediations
     processes: bool = False  # the processes of the hosts
     integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
+    alerts: AlertsQuery | None = None  # whom what was told
     events: EventQuery | None = None  # the stream of events
     newest: int = 0  # the newest event that was stored when the stream was rendered
     since: int | None = None  # the position of the outbox that it was rendered at
@@ -93,6 +96,8 @@ class View:
             return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
         if params.get("view") == "events":
             return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
+        if params.get("view") == "alerts":
+            return cls(alerts=AlertsQuery.parse(params), since=since)
         if params.get("view") == "integrity":
             return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
         if "batch" in params:
@@ -207,6 +212,8 @@ class Hub:
         self._next_events = 0.0
         self._findings_due = False
         self._next_findings = 0.0
+        self._alerts_due = False
+        self._next_alerts = 0.0
 
     # Coming and going
 
@@ -226,6 +233,7 @@ class Hub:
         self._uncounted = True
         self._events_due = self._events_due or view.events is not None
         self._findings_due = self._findings_due or view.integrity is not None
+        self._alerts_due = self._alerts_due or view.alerts is not None
 
     async def leave(self, subscriber: Subscriber) -> None:
         """Let a socket go; with the last one the tail stops."""
@@ -303,6 +311,9 @@ class Hub:
         if self._findings_due and now >= self._next_findings:
             self._findings_due, self._next_findings = False, now + FINDINGS_AT_MOST
             await self._show_findings()
+        if self._alerts_due and now >= self._next_alerts:
+            self._alerts_due, self._next_alerts = False, now + ALERTS_AT_MOST
+            await self._show_alerts()
         if now >= self._next_door:
             self._next_door = now + DOOR_CHECK
             await self._check_door()
@@ -323,8 +334,9 @@ class Hub:
                 async with self._turn:
                     text = await self._run(host_list)
                     self._summarise([each for each in self.subscribers if each.view.processes], {"processes": text})
-            elif entry.kind == Change.Kind.POLLER:
+            elif entry.kind in (Change.Kind.POLLER, Change.Kind.ALERT):
                 self._next_pulse = min(self._next_pulse, self._last_pulse + PULSE_AT_MOST)
+                self._alerts_due = self._alerts_due or entry.kind == Change.Kind.ALERT
         async with self._turn:
             pass  # what somebody shows who is just being let in is known only then
         if (repairs or changed) and any(each.view.shows_repairs for each in self.subscribers):
@@ -418,6 +430,17 @@ class Hub:
             async with self._turn:
                 texts = await self._run(findings_of, query)
                 self._summarise([each for each in several if each.view.integrity == query], texts)
+
+    async def _show_alerts(self) -> None:
+        """Show the alerts once for each view that somebody has open."""
+        views: dict[AlertsQuery, list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if subscriber.view.alerts is not None:
+                views[subscriber.view.alerts].append(subscriber)
+        for query, several in views.items():
+            async with self._turn:
+                texts = await self._run(alerts_of, query)
+                self._summarise([each for each in several if each.view.alerts == query], texts)
 
     async def _check_door(self) -> None:
         expired = await self._run(door.expired, [each.entry for each in self.subscribers])
@@ -555,6 +578,10 @@ def activity_text(key: int) -> dict[str, str]:
 
 def findings_of(query: IntegrityQuery) -> dict[str, str]:
     return fragments.integrity(read_integrity(query, timezone.now()))
+
+
+def alerts_of(query: AlertsQuery) -> dict[str, str]:
+    return fragments.alerts(read_alerts(query, timezone.now()))
 
 
 def host_list() -> str:

@@ -11,14 +11,15 @@ from .remediation.actions import ACTIONS
 
 VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 
-ACKNOWLEDGE = "acknowledge_incident"
+ACKNOWLEDGE = ("acknowledge_incident", "acknowledge_alert")
 
 #: role -> its permissions: "view" stands for seeing everything, "repair" for every action of the table, "users" for
-#: managing people, "limits" for the limits, "acknowledge" for what people say of incidents, "causes" for its labels.
+#: managing people, "limits" for the limits, "acknowledge" for what people say of incidents and alerts, "causes" for the
+#: labels of incidents, "alerts" for rules and channels.
 ROLES = {
     VIEWER: ("view",),
     OPERATOR: ("view", "repair", "acknowledge"),
-    ADMIN: ("view", "repair", "acknowledge", "users", "limits", "causes"),
+    ADMIN: ("view", "repair", "acknowledge", "users", "limits", "causes", "alerts"),
 }
 
 
@@ -42,7 +43,8 @@ def synchronise(using: str = "default", **kwargs: Any) -> None:
         ),
         "users": permissions.filter(content_type__model__in=["user", "group"]),
         "limits": permissions.filter(content_type__model="limit"),
-        "acknowledge": permissions.filter(content_type__app_label="workers", codename=ACKNOWLEDGE),
+        "acknowledge": permissions.filter(content_type__app_label="workers", codename__in=ACKNOWLEDGE),
+        "alerts": permissions.filter(content_type__model__in=["alertrule", "channel"]),
         "causes": permissions.filter(content_type__model="rootcause"),
     }
     for role, names in ROLES.items():

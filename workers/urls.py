@@ -6,7 +6,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, register_converter
 
 from . import consumers
-from .views import logs
+from .views import alerts, logs
 from .views import remediation as repairs
 from .views.components import components
 from .views.events import events
@@ -43,6 +43,10 @@ urlpatterns = [
     path("workers/<any:worker_id>/", worker, name="worker"),
     path("processes/", processes, name="processes"),
     path("events/", events, name="events"),
+    path("alerts/", alerts.alerts, name="alerts"),
+    path("alerts/<int:pk>/acknowledge/", alerts.acknowledge, name="alert-acknowledge"),
+    path("alerts/rules/<int:pk>/mute/", alerts.mute, name="rule-mute"),
+    path("alerts/channels/<int:pk>/test/", alerts.test, name="channel-test"),
     path("integrity/", integrity, name="integrity"),
     path("remediations/", repairs.remediations, name="remediations"),
     path("remediations/export.csv", repairs.export, name="remediations-export"),

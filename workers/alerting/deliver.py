@@ -38,7 +38,6 @@ TIME_LIMIT, CLAIM = 30.0, timedelta(minutes=2)
 MOST_ONE_BY_ONE = 20
 #: Messages that one round of a channel looks at.
 MOST_AT_ONCE = 500
-TEST = "test "
 _State = Delivery.State
 #: `send(address, subject, body)` raises NotSentError.
 Send = Callable[[str, str, str], None]
@@ -108,9 +107,9 @@ def _claim(key: int, now: datetime) -> list[Delivery]:
     with transaction.atomic():
         queued = Delivery.objects.filter(channel=key, state=_State.QUEUED)
         ready = list(queued.filter(next_try_at__lte=now).order_by("pk")[:MOST_AT_ONCE])
-        batch = [each for each in ready if each.key.startswith(TEST)][:1]
+        batch = [each for each in ready if each.key.startswith(Delivery.TEST)][:1]
         if not batch:
-            if queued.filter(tries__gt=0, next_try_at__gt=now).exclude(key__startswith=TEST).exists():
+            if queued.filter(tries__gt=0, next_try_at__gt=now).exclude(key__startswith=Delivery.TEST).exists():
                 return []  # the first of them waits for its next try, and the rest for the first
             batch = ready if len(ready) > MOST_ONE_BY_ONE else ready[:1]
         keys = [each.pk for each in batch]
@@ -155,7 +154,7 @@ def _note(channel: Channel, batch: Sequence[Delivery], error: str, now: datetime
             channels.update(last_sent_at=now, failing_since=None, last_error="")
             # the channel is back: what failed before need not wait for its time
             behind = Delivery.objects.filter(channel=channel.pk, state=_State.QUEUED, tries__gt=0)
-            behind.exclude(key__startswith=TEST).update(next_try_at=now)
+            behind.exclude(key__startswith=Delivery.TEST).update(next_try_at=now)
         announce(Change.Kind.ALERT, sorted({each.alert_id or 0 for each in batch}), now)
 
 

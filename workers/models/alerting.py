@@ -159,6 +159,8 @@ class Delivery(models.Model):
         SENT = "sent"
         GIVEN_UP = "given up"
 
+    TEST = "test "  # how the keys of tests begin
+
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="deliveries")
     alert = models.ForeignKey(Alert, null=True, on_delete=models.CASCADE, related_name="deliveries")
     key = models.CharField(max_length=120, help_text="Which message it is: the same is never queued twice.")
