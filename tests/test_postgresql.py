@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from .conftest import Home
+from .receivers import Webhook
 from .running import Place, until
 
 
@@ -116,3 +117,22 @@ def test_writers_wake_the_tails(team: Place, home: Home) -> None:
         home.spec(status="completed")
         team.json("poll", "--once")
         assert {note.channel for note in session.notifies(timeout=10, stop_after=1)} == {"relay_change"}
+
+
+def test_an_alert_is_raised_and_told(team: Place, home: Home) -> None:
+    team.run("migrate", "-v0")
+    home.spec()
+    webhook = Webhook()
+    try:
+        code = (
+            "from workers.models import AlertRule, Channel\n"
+            "rule = AlertRule.objects.create(name='any', kind='health', health='zombie', minutes=0)\n"
+            f"rule.channels.add(Channel.objects.create(name='hook', address='{webhook.address}'))"
+        )
+        assert team.run("shell", "-c", code).returncode == 0
+        team.start("poll")
+        until(lambda: webhook.got, what="the message")
+        assert webhook.got == ["[warning] w-1 is zombie, of type implementation-worker"]
+        until(lambda: ask(team, "SELECT 1 FROM workers_delivery WHERE state = 'sent'"), what="it to be marked")
+    finally:
+        webhook.stop()

@@ -98,7 +98,8 @@ def _look(settings: Settings, watchers: tuple[Watcher, ...], now: datetime) -> d
     due += [rule.quiet.end(now) for rule in settings.rules if rule.quiet]
     for move in moves:
         if move.after and move.after.state is not State.RESOLVED and move.rule:
-            due.append(next_repeat(move.after, move.rule) if move.after.settled else now)
+            waits = move.after.settled or move.blind
+            due.append(next_repeat(move.after, move.rule) if waits else now)
     return min(moment for moment in due if moment and moment >= now)
 
 
@@ -114,6 +115,7 @@ class Move:
     telling: Telling | None
     about: Cause | None
     hindrance: Hindrance
+    blind: bool = False  # nobody can say whether it holds
 
     @property
     def changed(self) -> bool:
@@ -140,7 +142,7 @@ def _moves(
             before = _standing(alert) if alert else None
             held = True if cause in causes else None if blind else False
             after = step(before, held, rule, now, why)
-            yield Move(rule, cause, alert, before, after.standing, after.telling, causes.get(cause), why)
+            yield Move(rule, cause, alert, before, after.standing, after.telling, causes.get(cause), why, held is None)
     for alert in opened.values():  # its rule was deleted or switched off: nobody minds it any more, nobody is told
         before = _standing(alert)
         after_all = None if before.state is State.PENDING else replace(before, state=State.RESOLVED, resolved=now)
