@@ -19,6 +19,7 @@ from workers.health import Health
 from workers.models import Alert, AlertRule, Channel, Delivery, Worker
 
 from .conftest import Server, live
+from .test_fleet_filters import CONTRAST
 
 #: What a page would have shown: the real thing appears outside of it, where no test can look.
 NOTICES = """
@@ -167,17 +168,26 @@ def test_one_tab_notifies_of_what_is_new_and_of_nothing_that_was_there(
     assert shown == page.evaluate("shown") + other.evaluate("shown") == [Alert.objects.latest("pk").summary]
 
 
-def test_on_a_phone_nothing_scrolls_sideways(rule: AlertRule, page: Page) -> None:
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everything_can_be_read_and_nothing_scrolls_sideways(rule: AlertRule, page: Page, theme: str) -> None:
+    now = datetime.now(UTC)
     dies()
-    until(lambda: Eye().look(datetime.now(UTC)) and Alert.objects.filter(state="firing").exists(), what="an alert")
-    Channel.objects.create(
-        name="A channel with a rather long name", address="json://127.0.0.1:9/x", last_error="x" * 300
-    )
-    page.set_viewport_size({"width": 390, "height": 800})
-    page.goto("/alerts/")
-    live(page)
-    page.get_by_text("Acknowledge…").click()
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    until(lambda: Eye().look(now) and Alert.objects.filter(state="firing").exists(), what="an alert")
+    for severity in (1, 2):
+        Alert.objects.create(
+            **{"rule": rule, "rule_name": rule.name, "cause": str(severity), "severity": severity, "state": "resolved"},
+            **{"summary": "w" * 300, "began": now, "fired": now, "resolved": now},
+        )
+    failing = {"address": "json://127.0.0.1/x", "failing_since": now, "last_error": "x" * 300}
+    Channel.objects.create(name="A channel with a rather long name", **failing)
+    page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto("/alerts/")
+        live(page)
+        page.get_by_text("Mute rule…").first.click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(CONTRAST) == []
 
 
 def test_it_can_be_used_without_scripts(rule: AlertRule, server: Server, context: BrowserContext) -> None:
