@@ -17,7 +17,7 @@ from workers.alerting import people
 from workers.alerting.evaluate import Eye
 from workers.alerting.people import Who
 from workers.health import Health
-from workers.models import Alert, AlertRule, Channel, Delivery, SettingChange, Severity
+from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, SettingChange, Severity
 from workers.queries.alerts import AlertsQuery
 from workers.queries.watch import watches
 
@@ -164,6 +164,17 @@ def test_only_what_people_have_been_told_is_a_notification(as_viewer: Client) ->
     alert("told again", times_told=2)
     assert [ring.pk for ring in watches(datetime.now(UTC)).rings if ring.new] == [shown.pk]
     assert page(as_viewer).count("data-alert=") == 1
+
+
+def test_it_says_who_minds_all_this_and_what_of_it_fails(as_viewer: Client) -> None:
+    assert "No process looks at rules" in page(as_viewer)
+    now = datetime.now(UTC)
+    Attendant.objects.create(process="host-a web 7", until=now + timedelta(seconds=15), error="")
+    assert "by host-a web 7" in page(as_viewer)
+    Attendant.objects.update(error="look: ValueError: no")
+    assert "A part of its work fails: look: ValueError: no" in page(as_viewer)
+    Attendant.objects.update(until=now - timedelta(seconds=1))
+    assert "No process looks at rules" in page(as_viewer)
 
 
 # -- what people do

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from django.http import QueryDict
 
-from workers.models import Alert, AlertRule, Channel, Delivery, Severity
+from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, Severity
 
 PAGE = 50
 #: Open alerts that a page shows.
@@ -121,7 +121,13 @@ class Alerts:
     rules: tuple[str, ...]  # names, for the filter
     watching: int  # rules that are switched on
     channels: tuple[ChannelRow, ...]
+    attendant: Attendant | None  # the process that minds them, or did last
     now: datetime
+
+    @property
+    def minded(self) -> bool:
+        """Whether some process looks and sends now."""
+        return self.attendant is not None and self.attendant.until >= self.now
 
     @property
     def pages(self) -> int:
@@ -168,6 +174,7 @@ def alerts(query: AlertsQuery, now: datetime) -> Alerts:
         rules=tuple(sorted({name for name, _ in rules} | ({query.rule} if query.rule else set()))),
         watching=sum(1 for _, enabled in rules if enabled),
         channels=_channels(),
+        attendant=Attendant.objects.first(),
         now=now,
     )
 

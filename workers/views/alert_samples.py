@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from workers.models import Alert, AlertRule, Channel, Delivery, Severity
+from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, Severity
 from workers.queries.alerts import AlertRow, Alerts, AlertsQuery, ChannelRow, Way
 
 NOBODYS = 10**12  # keys that no row has
@@ -37,6 +37,9 @@ def sample(now: datetime) -> Alerts:
         rules=(),
         watching=7,
         channels=tuple(_channels(now)),
+        attendant=Attendant(
+            process="sample-a web 4242 0badcafe", until=now, error="workers.sample: ValueError: a sample"
+        ),
         now=now,
     )
 
