@@ -10,10 +10,11 @@ django_application = get_asgi_application()  # before anything that imports mode
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 
-from workers import sockets
+from workers import attendant, sockets
 from workers.urls import websocket_urlpatterns
 
 sockets.install()
+attendant.when_serving()
 application = ProtocolTypeRouter(
     {
         "http": django_application,

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from .conftest import Home
+from .receivers import Webhook
 from .running import Place, until
 from .test_healthz import answered
 from .test_healthz import ask as request
@@ -174,3 +175,22 @@ def test_settings_come_over_from_a_file(team: Place, tmp_path: Path) -> None:
     assert ask(team, "SELECT COUNT(*) FROM workers_limit") == [(0,)]
     team.run("import_settings", str(file))
     assert ask(team, "SELECT name, seconds FROM workers_limit") == [("late_after", 300.0)]
+
+
+def test_an_alert_is_raised_and_told(team: Place, home: Home) -> None:
+    team.run("migrate", "-v0")
+    home.spec()
+    webhook = Webhook()
+    try:
+        code = (
+            "from workers.models import AlertRule, Channel\n"
+            "rule = AlertRule.objects.create(name='any', kind='health', health='zombie', minutes=0)\n"
+            f"rule.channels.add(Channel.objects.create(name='hook', address='{webhook.address}'))"
+        )
+        assert team.run("shell", "-c", code).returncode == 0
+        team.start("poll")
+        until(lambda: webhook.got, what="the message")
+        assert webhook.got == ["[warning] w-1 is zombie, of type implementation-worker"]
+        until(lambda: ask(team, "SELECT 1 FROM workers_delivery WHERE state = 'sent'"), what="it to be marked")
+    finally:
+        webhook.stop()

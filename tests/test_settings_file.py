@@ -31,13 +31,21 @@ MARA = Author("mara")
 
 @pytest.fixture
 def everything(db: None) -> None:
-    """One setting of every kind, with every kind of value."""
+    """One setting of every kind, with every kind of value; none that an installation begins with."""
+    for model in (RootCause, AlertRule, Policy):
+        model.objects.all().delete()
     Limit.objects.create(name="late_after", seconds=300)
     Limit.objects.create(name="stalled_after", seconds=1200.5)
     RootCause.objects.create(name="Disk", description="The disk was full; “really”.")
     ops = Channel.objects.create(name="ops", address=SECRET, least_severity=3)
     rule = AlertRule.objects.create(
-        name="Zombies", kind="zombies", threshold=3, quiet_from="22:00", quiet_until="06:30", muted_until=NOW
+        name="Zombies",
+        kind="zombies",
+        threshold=3,
+        quiet_from="22:00",
+        quiet_until="06:30",
+        muted_until=NOW,
+        muted_reason="a move",
     )
     rule.channels.set([ops])
     Policy.objects.create(name="Clean", action="clean-up", health="zombie", mode=Policy.Mode.ACTIVE)

@@ -15,6 +15,7 @@ from django.template.loader import get_template
 
 from .autopilot.page import Notices
 from .queries import Counts, News, Row, Watches, WorkerPage
+from .queries.alerts import Alerts
 from .queries.events import Activity
 from .queries.incident_query import IncidentQuery
 from .queries.incidents import Counts as IncidentCounts
@@ -95,6 +96,11 @@ def incidents_waiting(number: int, query: IncidentQuery) -> str:
     return get_template("workers/incidents/pill.html").render(context)
 
 
+def alerts(found: Alerts) -> dict[str, str]:
+    """The alerts as one view shows them, and how the channels do."""
+    return _render(("alerts/list", "alerts/channels"), {"found": found, "query": found.query, "now": found.now})
+
+
 def events_waiting(number: int, query_string: str) -> str:
     context = {"waiting": number, "href": query_string, "oob": True}
     return get_template("workers/events/pill.html").render(context)
@@ -105,9 +111,9 @@ def something_new() -> str:
 
 
 def pulse(watches: Watches, lights: Sequence[Light], position: int, now: datetime) -> dict[str, str]:
-    """How alive the pollers are, and how the product itself does, for every page."""
+    """How alive the pollers are, whether the bell rings, and how the product itself does, for every page."""
     context = {"watches": watches, "lights": lights, "position": position, "now": now}
-    return _render(("pulse", "banners", "fleet/daemon", "lights"), context)
+    return _render(("pulse", "bell", "banners", "fleet/daemon", "lights"), context)
 
 
 def summary(counts: Counts, now: datetime) -> dict[str, str]:

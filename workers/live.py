@@ -25,12 +25,14 @@ from . import door, fragments
 from .models import Change
 from .outbox import Entry, Outbox, Replaced, open_outbox
 from .queries import FleetQuery
+from .queries.alerts import AlertsQuery
 from .queries.events import EventQuery
 from .queries.incident_query import IncidentQuery
 from .queries.integrity import IntegrityQuery
 from .renderings import (
     MANY,
     activity_text,
+    alerts_of,
     arrive,
     count,
     count_of_incidents,
@@ -60,8 +62,8 @@ DOOR_CHECK = 60.0
 EVENTS_AT_MOST = 0.5
 #: The least time between two counts of incidents.
 INCIDENTS_AT_MOST = 0.5
-#: The least time between two looks at what is odd.
-FINDINGS_AT_MOST = 1.0
+#: The least time between two looks at what is odd, and at the alerts.
+FINDINGS_AT_MOST = ALERTS_AT_MOST = 1.0
 #: Rows that are rendered before the others get their turn.
 CHUNK = 100
 #: Frames that may wait for a slow browser. Then it is cut off; when it is back it gets the present state.
@@ -154,6 +156,8 @@ class Hub:
         self._next_findings = 0.0
         self._incidents_due = False
         self._next_incidents = 0.0
+        self._alerts_due = False
+        self._next_alerts = 0.0
 
     # Coming and going
 
@@ -174,6 +178,7 @@ class Hub:
         self._events_due = self._events_due or view.events is not None
         self._findings_due = self._findings_due or view.integrity is not None
         self._incidents_due = self._incidents_due or view.incidents is not None
+        self._alerts_due = self._alerts_due or view.alerts is not None
 
     async def leave(self, subscriber: Subscriber) -> None:
         """Let a socket go; with the last one the tail stops."""
@@ -269,6 +274,9 @@ class Hub:
         if self._incidents_due and now >= self._next_incidents:
             self._incidents_due, self._next_incidents = False, now + INCIDENTS_AT_MOST
             await self._count_incidents()
+        if self._alerts_due and now >= self._next_alerts:
+            self._alerts_due, self._next_alerts = False, now + ALERTS_AT_MOST
+            await self._show_alerts()
         if now >= self._next_door:
             self._next_door = now + DOOR_CHECK
             await self._check_door()
@@ -296,8 +304,9 @@ class Hub:
                 async with self._turn:
                     text = await self._run(host_list)
                     self._summarise([each for each in self.subscribers if each.view.processes], {"processes": text})
-            elif entry.kind == Change.Kind.POLLER:
+            elif entry.kind in (Change.Kind.POLLER, Change.Kind.ALERT):
                 self._next_pulse = min(self._next_pulse, self._last_pulse + PULSE_AT_MOST)
+                self._alerts_due = self._alerts_due or entry.kind == Change.Kind.ALERT
         async with self._turn:
             pass  # what somebody shows who is just being let in is known only then
         if (repairs or changed) and any(each.view.shows_repairs for each in self.subscribers):
@@ -427,6 +436,17 @@ class Hub:
             async with self._turn:
                 texts = await self._run(findings_of, query)
                 self._summarise([each for each in several if each.view.integrity == query], texts)
+
+    async def _show_alerts(self) -> None:
+        """Show the alerts once for each view that somebody has open."""
+        views: dict[AlertsQuery, list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if subscriber.view.alerts is not None:
+                views[subscriber.view.alerts].append(subscriber)
+        for query, several in views.items():
+            async with self._turn:
+                texts = await self._run(alerts_of, query)
+                self._summarise([each for each in several if each.view.alerts == query], texts)
 
     async def _check_door(self) -> None:
         expired = await self._run(door.expired, [each.entry for each in self.subscribers])

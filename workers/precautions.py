@@ -20,6 +20,12 @@ COMMAND = 300  # characters of a command line
 Document = dict[str, Any]
 
 
+def _zombie_threshold(alerts: HealthAlerts) -> float | None:
+    """The number of zombies at which the fleet itself raises an alert; rules of ours take it as their own."""
+    told = [each.threshold for each in alerts.alerts if each.type == "zombie_threshold" and each.threshold]
+    return min(told, default=None)
+
+
 class Rounds:
     """Looks now and then at what is no part of a verdict, and remembers when it did."""
 
@@ -55,6 +61,7 @@ class Rounds:
             "pm_status": pm.daemon.status,
             "alerts": [_alert(each) for each in alerts.alerts],
             "alerts_there": alerts.there,
+            "zombie_threshold": _zombie_threshold(alerts),
             "alert_notes": list(alerts.notes),
         }
 

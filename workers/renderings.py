@@ -14,6 +14,8 @@ from .autopilot.page import notices
 from .models import Change, Remediation, Worker
 from .outbox import PATIENCE
 from .queries import FleetQuery
+from .queries.alerts import AlertsQuery
+from .queries.alerts import alerts as read_alerts
 from .queries.events import EventQuery, activity_of, waiting
 from .queries.incident_query import IncidentQuery
 from .queries.incidents import (
@@ -187,6 +189,10 @@ def events_waiting(query: EventQuery, newest: int) -> str:
 def activity_text(key: int) -> dict[str, str]:
     worker = Worker.objects.filter(pk=key).first()
     return {"activity": fragments.activity(activity_of(worker), timezone.now())} if worker else {}
+
+
+def alerts_of(query: AlertsQuery) -> dict[str, str]:
+    return fragments.alerts(read_alerts(query, timezone.now()))
 
 
 def findings_of(query: IntegrityQuery) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.http import QueryDict
 
 from .queries import SIZES, FleetQuery
+from .queries.alerts import AlertsQuery
 from .queries.events import EventQuery
 from .queries.incident_query import IncidentQuery
 from .queries.incidents import PAGE as INCIDENTS
@@ -30,6 +31,7 @@ class View:
     policies: bool = False  # the autopilot
     processes: bool = False  # the processes of the hosts
     integrity: IntegrityQuery | None = None  # what is odd in the coordination directories
+    alerts: AlertsQuery | None = None  # whom what was told
     events: EventQuery | None = None  # the stream of events
     incidents: IncidentQuery | None = None  # a list of incidents
     troubles: frozenset[int] = frozenset()  # the rows of it
@@ -59,6 +61,8 @@ class View:
             return cls(incidents=IncidentQuery.parse(params), troubles=rows, newest=newest, since=since)
         if params.get("view") == "incident":
             return cls(incident=_integer(params.get("incident", "")), since=since)
+        if params.get("view") == "alerts":
+            return cls(alerts=AlertsQuery.parse(params), since=since)
         if params.get("view") == "integrity":
             return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
         if "batch" in params:

@@ -25,6 +25,8 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from . import reports
+from .alerting.checks import rule_errors
+from .alerting.deliver import understood
 from .models import AlertRule, Channel, Installation, Limit, Policy, RootCause, SettingChange
 from .secrets_at_rest import SecretField, UnreadableSecretError, decrypt
 from .setting_changes import NOTHING, Author, name_of, record, state_of
@@ -41,7 +43,10 @@ SECTIONS: dict[str, type[models.Model]] = {
 }
 INSTALLATION = "installation"
 #: What of one kind of setting is wrong, by field, given all its values: the same that the forms of the admin refuse.
-RULES: dict[type[models.Model], Callable[[Mapping[str, Any]], Mapping[str, str]]] = {Limit: limit_errors}
+RULES: dict[type[models.Model], Callable[[Mapping[str, Any]], Mapping[str, str]]] = {
+    Limit: limit_errors,
+    AlertRule: rule_errors,
+}
 _HEAD = frozenset({"format", "version", "exported_at", "secrets"})
 _PROOF = b"relay-web-settings"
 #: type of field -> what JSON must hold for it, and how that is called
@@ -290,6 +295,8 @@ def _check_alone(setting: models.Model, name: str, value: Any) -> None:
         check_zone(value)
     if name == "dead_man_address" and value:
         check_http_address(value)
+    if isinstance(setting, Channel) and name == "address" and value and not understood(value):
+        raise ValidationError("apprise does not understand it")
 
 
 def _check_together(wishes: list[Wish], problems: list[str]) -> None:

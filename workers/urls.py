@@ -6,7 +6,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, register_converter
 
 from . import consumers
-from .views import autopilot, logs
+from .views import alerts, autopilot, logs
 from .views import incidents as troubles
 from .views import remediation as repairs
 from .views.components import components
@@ -62,6 +62,10 @@ urlpatterns = [
     path("history/export.csv", history_export, name="history-export"),
     path("history/measured/", history_measured, name="history-measured"),
     path("history/report/", history_report, name="history-report"),
+    path("alerts/", alerts.alerts, name="alerts"),
+    path("alerts/<int:pk>/acknowledge/", alerts.acknowledge, name="alert-acknowledge"),
+    path("alerts/rules/<int:pk>/mute/", alerts.mute, name="rule-mute"),
+    path("alerts/channels/<int:pk>/test/", alerts.test, name="channel-test"),
     path("integrity/", integrity, name="integrity"),
     path("prevention/", prevention, name="prevention"),
     path("remediations/", repairs.remediations, name="remediations"),

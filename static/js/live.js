@@ -26,7 +26,7 @@
       params.set("view", "fleet");
       params.set("shown", [...document.querySelectorAll("#list tr[data-run]")].map((row) => row.dataset.run).join(","));
     }
-    const shown = document.querySelector("#stream, #findings, #incidents");
+    const shown = document.querySelector("#stream, #findings, #incidents, #alerts");
     if (shown) {
       new URLSearchParams(shown.dataset.query).forEach((value, name) => params.set(name, value));
       if (shown.dataset.newest) params.set("newest", shown.dataset.newest);
@@ -83,15 +83,21 @@
     return silent.size > 0;
   }
 
+  // What the page is called and looks like in the tab while nothing rings and all is fresh
+  const icon = document.getElementById("icon");
+  const own = { title: document.title.replace(/^▲ /, ""), icon: icon?.getAttribute("href") };
+
   function showTitle() {
-    const page = document.getElementById("state");
-    if (!page) return;
+    if (!header || !icon) return;
+    const page = document.getElementById("state")?.dataset ?? own;
+    const bell = document.getElementById("bell")?.dataset ?? {};
     const old = state === "stale" || state === "reconnecting" || state === "out";
-    document.title = (old ? "… " : "") + page.dataset.title;
-    const icon = document.getElementById("icon");
-    const wanted = old ? icon.dataset.old : page.dataset.icon;
+    document.title = (old ? "… " : "") + (bell.mark ?? "") + page.title;
+    const wanted = old ? icon.dataset.old : bell.icon || page.icon;
     if (icon.getAttribute("href") !== wanted) icon.setAttribute("href", wanted);
   }
+
+  showTitle();
 
   function refresh() {
     const stale = markStale();
@@ -133,14 +139,14 @@
       lastPulse = Date.now();
       window.relay.setClock(pulse().dataset.now);
       refresh();
-    } else if (detail.message.includes('id="state"')) showTitle();
+    } else if (detail.message.includes('id="state"') || detail.message.includes('id="bell"')) showTitle();
     else if (state === "stale") markStale();
   });
 
   // The list shows something else now: the server is told, over the same socket
   document.addEventListener("htmx:afterSettle", ({ detail }) => {
     const places = [detail.elt, detail.target].filter(Boolean);
-    const lists = ["list", "stream", "findings", "incidents", "preview"];
+    const lists = ["list", "stream", "findings", "incidents", "alerts", "preview"];
     const told = (place) => lists.includes(place.id) || "remediation" in place.dataset;
     if (!places.some(told)) return;
     if (socket?.readyState === WebSocket.OPEN) socket.send(view());

@@ -19,6 +19,8 @@ from django.db import connection
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.running import ROOT, until
+from workers.alerting.defaults import RULES
+from workers.models import AlertRule
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -122,6 +124,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def server(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
+    # The server minds alerts: a page that is tested for something else hears of none
+    AlertRule.objects.filter(name__in=[each["name"] for each in RULES]).delete()
     server = Server(tmp_path / "server.log")
     server.start()
     yield server

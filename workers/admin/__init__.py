@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from . import autopilot, changes, incidents, installation, limits, observed, people, remediations
+from . import alerting, autopilot, changes, incidents, installation, limits, observed, people, remediations
 
-__all__ = ["autopilot", "changes", "incidents", "installation", "limits", "observed", "people", "remediations"]
+__all__ = [
+    "alerting",
+    "autopilot",
+    "changes",
+    "incidents",
+    "installation",
+    "limits",
+    "observed",
+    "people",
+    "remediations",
+]
 
 admin.site.site_header = admin.site.site_title = "Relay Web"
 admin.site.index_title = "Administration"

@@ -53,6 +53,7 @@ class AlertRule(models.Model):
         PM_SILENT = "pm-silent", "The PM daemon is silent for longer than"
         POLLER_SILENT = "poller-silent", "A poller is silent for longer than"
         DAMAGED = "damaged", "So many files cannot be read"
+        AUTOPILOT = "autopilot", "A policy of the autopilot stopped itself"
 
     name = models.CharField(max_length=120, unique=True)
     kind = models.CharField(max_length=20, choices=Kind.choices)
@@ -61,7 +62,14 @@ class AlertRule(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(0)],
-        help_text="For counts: fires at this many. For shares: at this many percent.",
+        help_text="For counts: fires at this many (zombies: empty takes the fleet's own number, else 10). "
+        "For shares: above this many percent.",
+    )
+    at_least = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="For shares: only where at least so many are lost, or have ended.",
     )
     health = models.CharField(
         max_length=20, choices=HEALTH_CHOICES, blank=True, help_text="For “a worker in a state”: which."
@@ -124,6 +132,7 @@ class Alert(models.Model):
     looks = models.IntegerField(default=1, help_text="Looks in a row at which it held; negative: at which it did not.")
     told = models.DateTimeField(null=True, help_text="When people were told last.")
     times_told = models.IntegerField(default=0)
+    held_back = models.CharField(max_length=100, blank=True, help_text="Why people have not been told of it yet.")
     acknowledged = models.DateTimeField(null=True)
     acknowledged_by = models.CharField(max_length=150, blank=True)
     acknowledged_reason = models.TextField(blank=True)
@@ -150,6 +159,8 @@ class Delivery(models.Model):
         QUEUED = "queued"
         SENT = "sent"
         GIVEN_UP = "given up"
+
+    TEST = "test "  # how the keys of tests begin
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="deliveries")
     alert = models.ForeignKey(Alert, null=True, on_delete=models.CASCADE, related_name="deliveries")

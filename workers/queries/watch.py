@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db.models import Max
 
 from workers.health import PM_SILENT_AFTER
-from workers.models import Change, Poller
+from workers.models import Alert, AlertRule, Change, Poller, Severity
 
 #: A poller is silent when it has missed three cycles, though never sooner than this.
 SILENT_CYCLES = 3
 SILENT_AT_LEAST = timedelta(seconds=6)
+#: Alerts that the bell counts one by one.
+MOST_RUNG = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,43 @@ class Watch:
         return last is None or self.now - last > PM_SILENT_AFTER
 
 
+class Ring(NamedTuple):
+    """An open alert that nobody has acknowledged, as every page knows it."""
+
+    pk: int
+    severity: int
+    summary: str
+    fired: datetime | None
+    told: datetime | None
+    times_told: int
+    kind: str | None
+
+    @property
+    def critical(self) -> bool:
+        return self.severity == Severity.CRITICAL
+
+    @property
+    def new(self) -> bool:
+        """Whether people have been told of it for the first time, and not since."""
+        return self.times_told == 1
+
+    @property
+    def has_banner(self) -> bool:
+        """A silent poller has one of its own."""
+        return self.critical and self.kind != AlertRule.Kind.POLLER_SILENT
+
+
 @dataclass(frozen=True, slots=True)
 class Watches:
-    """Every host's poller, in order of name."""
+    """Every host's poller, in order of name, and what rings the bell: what the frame of every page says."""
 
     every: tuple[Watch, ...] = ()
+    rings: tuple[Ring, ...] = ()  # the worst first
+
+    @property
+    def critical(self) -> int:
+        """How many of the open alerts are critical."""
+        return sum(1 for ring in self.rings if ring.critical)
 
     def of(self, host: str) -> Watch | None:
         return next((watch for watch in self.every if watch.poller.host == host), None)
@@ -64,7 +99,14 @@ class Watches:
 
 
 def watches(now: datetime) -> Watches:
-    return Watches(tuple(Watch(poller, now) for poller in Poller.objects.order_by("host")))
+    return Watches(tuple(Watch(poller, now) for poller in Poller.objects.order_by("host")), rings())
+
+
+def rings() -> tuple[Ring, ...]:
+    """The open alerts that nobody has acknowledged."""
+    found = Alert.objects.filter(state=Alert.State.FIRING, acknowledged=None).order_by("-severity", "-fired", "-pk")
+    columns = ("pk", "severity", "summary", "fired", "told", "times_told", "rule__kind")
+    return tuple(Ring(*row) for row in found.values_list(*columns)[:MOST_RUNG])
 
 
 def outbox_position() -> int:

@@ -22,7 +22,7 @@ from workers.queries.lights import Light, State
 from workers.remediation.actions import OF_A_RUN, objection
 from workers.remediation.queries import BatchView, Button, Card, WorkerRepairs
 
-from . import chart_samples
+from . import alert_samples, chart_samples
 from .page import for_viewers, frame
 
 EMPTY = ("no home", "no poller", "empty fleet", "no match")
@@ -51,6 +51,7 @@ def components(request: HttpRequest) -> HttpResponse:
         "empties": [{"empty": name} for name in EMPTY],
         "counts": none,
         "charts": chart_samples.GROUPS,
+        "alerts": alert_samples.sample(now),
         "news": [News(3, 1, False), News(12, 0, False), News(0, 2, False), News(0, 0, True)],
     }
     context["troubles"] = _troubles(every[0], now)

@@ -21,6 +21,8 @@ _DISC, _RING, _SQUARE = (
     '<circle cx="8" cy="8" r="5" class="ring"/>',
     '<rect x="2" y="2" width="12" height="12" rx="3"/>',
 )
+#: Over every state: somebody should be here already.
+_TRIANGLE = '<path d="M8 1 15.5 14.5H.5z"/>'
 
 
 @cache
@@ -33,12 +35,13 @@ def _hues() -> dict[str, tuple[str, str]]:
 @login_not_required
 @cache_control(max_age=86400, public=True)
 def icon(request: HttpRequest, state: str) -> HttpResponse:
-    """Draw the icon of a state; "calm" is that of a fleet without trouble."""
-    if state != "calm" and state not in set(Health):
+    """Draw the icon of a state; "calm" is that of a fleet without trouble, "alert" of a critical alert."""
+    if state not in ("calm", "alert", *Health):
         raise Http404
-    health = Health.HEALTHY if state == "calm" else Health(state)
+    health = {"calm": Health.HEALTHY, "alert": Health.CRASHED}.get(state) or Health(state)
     light, dark = _hues()[health]
     shape = _SQUARE if health in TROUBLED - {Health.UNKNOWN} else _DISC if health is Health.HEALTHY else _RING
+    shape = _TRIANGLE if state == "alert" else shape
     style = (
         f"*{{fill:{light};stroke:none}}.ring{{fill:none;stroke:{light};stroke-width:3}}"
         f"@media(prefers-color-scheme:dark){{*{{fill:{dark}}}.ring{{fill:none;stroke:{dark}}}}}"

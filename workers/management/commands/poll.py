@@ -18,6 +18,7 @@ from django.db import DatabaseError, close_old_connections
 from django.db.models import Count
 from tqdm import tqdm
 
+from workers import attendant
 from workers.cycle import Cycle, Interrupted, Report
 from workers.database import ensure_migrated
 from workers.ingest import ForeignHomeError
@@ -106,12 +107,14 @@ class Command(BaseCommand):
         )
         desk.start()
         logs.start()
+        minding = attendant.start("poller", alarm.stopped)
         try:
             self._poll(home, alarm, lease, delay)
         finally:
             executor.close()
             desk.join()
             logs.join()
+            minding.join(1)  # a round takes far less; it is a thread that ends with the process
 
     def _poll(self, home: Path, alarm: Alarm, lease: Lease, delay: float) -> None:
         while not alarm.stopped.is_set():

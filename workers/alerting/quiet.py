@@ -1,0 +1,35 @@
+"""Hours in which nobody is told: stretches of a day in its own time zone, across midnight and changes of the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """From one time of day until another, which may be that of the next day."""
+
+    begins: time
+    ends: time
+    zone: str = "UTC"
+
+    def end(self, now: datetime) -> datetime | None:
+        """When the stretch that holds now ends, in UTC; None where none does.
+
+        A stretch goes from a moment to a moment, so the hour that a clock has twice neither ends it early nor begins it
+        again, and one that a clock leaves out ends it as late as if the clock had not been changed.
+        """
+        today = now.astimezone(ZoneInfo(self.zone)).date()
+        for day in (today - _DAY, today):
+            began = self._moment(day, self.begins)
+            ended = self._moment(day if self.begins < self.ends else day + _DAY, self.ends)
+            if self.begins != self.ends and began <= now < ended:
+                return ended
+        return None
+
+    def _moment(self, day: date, at: time) -> datetime:
+        return datetime.combine(day, at, ZoneInfo(self.zone)).astimezone(UTC)
