@@ -39,6 +39,7 @@ class Environment:
     state: Path
     database: dict[str, Any]
     secret_key: str
+    secret_key_fallbacks: list[str]  # keys that held before: what was encrypted or signed with them is still read
     allowed_hosts: list[str]
     debug: bool
     host: str
@@ -60,6 +61,7 @@ def read() -> Environment:
         state=state,
         database=database,
         secret_key=_get(lambda: env.str("SECRET_KEY", "")) or _kept_secret(_beside(database, state)),
+        secret_key_fallbacks=[key for key in _get(lambda: env.list("SECRET_KEY_FALLBACKS", [])) if key],
         allowed_hosts=_allowed_hosts(env, url),
         debug=_get(lambda: env.bool("DEBUG", False)),
         host=_host(env),

@@ -23,6 +23,7 @@ RELAY_METRICS_TOKEN = ENVIRONMENT.metrics_token
 
 # Django
 SECRET_KEY = ENVIRONMENT.secret_key
+SECRET_KEY_FALLBACKS = ENVIRONMENT.secret_key_fallbacks
 DEBUG = ENVIRONMENT.debug
 ALLOWED_HOSTS = ENVIRONMENT.allowed_hosts
 DATABASES = {"default": ENVIRONMENT.database}

@@ -23,6 +23,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             "CORTEX_HOME",
             "DATABASE_URL",
             "SECRET_KEY",
+            "SECRET_KEY_FALLBACKS",
             "DEBUG",
         ):
             monkeypatch.delenv(name)
@@ -38,6 +39,16 @@ def test_it_runs_without_any_variable(tmp_path: Path) -> None:
     assert Path(read.database["NAME"]).parent == tmp_path / "state" / "relay-web"
     assert read.commands["RELAY_START_WORKER"] == ("scripts/start-worker.sh", "--spec", "{spec}")
     assert read.commands["RELAY_EMIT_EVENT"] == ()
+
+
+def test_events_are_kept_for_so_many_days_and_keys_of_before_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (environment.read().event_days, environment.read().secret_key_fallbacks) == (90, [])
+    monkeypatch.setenv("RELAY_EVENT_DAYS", "14")
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", "before,,long ago")
+    assert (environment.read().event_days, environment.read().secret_key_fallbacks) == (14, ["before", "long ago"])
+    monkeypatch.setenv("RELAY_EVENT_DAYS", "0")
+    with pytest.raises(environment.WrongValueError, match="RELAY_EVENT_DAYS"):
+        environment.read()
 
 
 def test_a_token_for_metrics_is_none_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,12 @@ from .remediation.actions import ACTIONS
 
 VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 
-ACKNOWLEDGE = ("acknowledge_incident", "acknowledge_alert")
+ACKNOWLEDGE, ACKNOWLEDGE_ALERT = "acknowledge_incident", "acknowledge_alert"
 
 #: role -> its permissions: "view" stands for seeing everything, "repair" for every action of the table, "users" for
-#: managing people, "limits" for the limits, "acknowledge" for what people say of incidents, "causes" for its labels,
-#: "installation" for the settings that there are once, "policies" for what the
-#: autopilot may do, "alerts" for rules and channels.
+#: managing people, "limits" for the limits, "acknowledge" for what people say of incidents and alerts, "causes" for the
+#: labels of incidents, "installation" for the settings that there are once, "policies" for what the autopilot may do,
+#: "alerts" for rules and channels.
 ROLES = {
     VIEWER: ("view",),
     OPERATOR: ("view", "repair", "acknowledge"),
@@ -44,7 +44,9 @@ def synchronise(using: str = "default", **kwargs: Any) -> None:
         ),
         "users": permissions.filter(content_type__model__in=["user", "group"]),
         "limits": permissions.filter(content_type__model="limit"),
-        "acknowledge": permissions.filter(content_type__app_label="workers", codename__in=ACKNOWLEDGE),
+        "acknowledge": permissions.filter(
+            content_type__app_label="workers", codename__in=(ACKNOWLEDGE, ACKNOWLEDGE_ALERT)
+        ),
         "alerts": permissions.filter(content_type__model__in=["alertrule", "channel"]),
         "causes": permissions.filter(content_type__model="rootcause"),
         "installation": permissions.filter(content_type__model="installation"),

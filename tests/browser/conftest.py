@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.running import ROOT, until
 from workers.alerting.defaults import RULES
-from workers.models import AlertRule
+from workers.models import AlertRule, Attendant
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -40,6 +41,8 @@ expect.set_options(timeout=10_000)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "minded: the server minds alerts and policies in this test")
+    config.addinivalue_line("markers", "own_server: this test does not share its server with others")
     config.addinivalue_line("markers", "may_complain(pattern): what the browser's console may say in this test")
 
 
@@ -85,6 +88,10 @@ class Server:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         until(self._answers, 60, "an answer of the server")
 
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def stop(self) -> None:
         if self.process:
             self.process.terminate()
@@ -122,15 +129,36 @@ def browser() -> Iterator[Browser]:
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
-@pytest.fixture
-def server(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
-    # The server minds alerts: a page that is tested for something else hears of none
-    AlertRule.objects.filter(name__in=[each["name"] for each in RULES]).delete()
-    server = Server(tmp_path / "server.log")
-    server.start()
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests, since starting it takes longer than most of them; started when the first needs it."""
+    server = Server(tmp_path_factory.mktemp("server") / "server.log")
     yield server
     server.stop()
-    log = ABORTED.sub("", server.log.read_text())
+
+
+@pytest.fixture
+def server(
+    transactional_db: None, shared_server: Server, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Server]:
+    """The web process, which minds alerts and policies only where a test says so by the marker `minded`.
+
+    A test of the admin has one of its own (`own_server`): it remembers keys of content types, which a test takes away.
+    """
+    minded = request.node.get_closest_marker("minded")
+    own = minded or request.node.get_closest_marker("own_server")
+    AlertRule.objects.filter(name__in=[each["name"] for each in RULES]).delete()
+    if not minded:
+        until = datetime.now(UTC) + timedelta(days=1)
+        Attendant.objects.update_or_create(pk=1, defaults={"process": "nobody in this test", "until": until})
+    server = Server(tmp_path / "server.log") if own else shared_server
+    if not server.runs:
+        server.start()
+    read = len(server.log.read_text())
+    yield server
+    if own:
+        server.stop()
+    log = ABORTED.sub("", server.log.read_text()[read:])
     assert not re.search("Traceback|ERROR", log), log[-4000:]
 
 

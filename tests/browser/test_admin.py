@@ -16,6 +16,8 @@ from workers.models import Channel, Delivery, Installation, Limit, SettingChange
 
 from .conftest import Server
 
+pytestmark = pytest.mark.own_server
+
 
 def sign_in(page: Page, server: Server, user: User) -> None:
     cookie = client_of(user).cookies[settings.SESSION_COOKIE_NAME]

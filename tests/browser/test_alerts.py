@@ -21,6 +21,8 @@ from workers.models import Alert, AlertRule, Channel, Delivery, Worker
 from .conftest import Server, live
 from .test_fleet_filters import CONTRAST
 
+pytestmark = pytest.mark.minded
+
 #: What a page would have shown: the real thing appears outside of it, where no test can look.
 NOTICES = """
 window.shown = [];

@@ -225,6 +225,7 @@ def test_nothing_scrolls_sideways_and_all_can_be_read(operator_page: Page, post:
     (post.home / long).mkdir(parents=True)
     spec = Home.__new__(Home)
     spec.path, spec.specs = post.home, post.home / "coordination/worker-specs"
+    spec.made_at = datetime.now(UTC)
     spec.spec("ahead", created_at="2099-01-01T00:00:00Z", heartbeat={"last_heartbeat": iso(datetime.now(UTC))})
     post.look()
     Poller.objects.update(last_cycle_at=datetime.now(UTC))

@@ -18,6 +18,7 @@ from workers.models import Worker
 
 from .conftest import Server, live
 
+pytestmark = pytest.mark.own_server  # it reads the home of its test
 LOG = "agents/workers/w-1/logs/stdout.log"
 
 
