@@ -147,6 +147,8 @@ class SqliteOutbox:
 
         def look() -> None:
             nonlocal timer
+            if found.done():  # whoever waited was cancelled in this very turn of the loop
+                return
             try:
                 entries = self._new()
             except Exception as error:

@@ -44,7 +44,8 @@ def test_a_viewer_and_an_operator_do_not_get_in(visitor: Page, server: Server, v
 
 def test_an_admin_sets_a_limit_that_is_refused_and_then_taken(admin_page: Page) -> None:
     admin_page.goto("/")
-    admin_page.get_by_role("link", name="Admin", exact=True).first.click()
+    admin_page.get_by_label("admin: account").click()
+    admin_page.get_by_role("link", name="Admin", exact=True).click()
     admin_page.get_by_role("link", name="Limits", exact=True).click()
     admin_page.get_by_role("link", name="Add limit").click()
     admin_page.get_by_label("Name").select_option("late_after")

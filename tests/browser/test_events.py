@@ -50,6 +50,7 @@ def test_repeated_heartbeat_events_are_paged_through(page: Page, fleet: Path) ->
     poll(fleet)
     page.goto("/events/")
     page.locator("select[name=type]").select_option("worker_presumed_dead")
+    expect(page).to_have_url(re.compile("type=worker_presumed_dead"))
     rows = page.locator("#stream .event")
     expect(rows).to_have_count(100)
     expect(page.locator("#stream .event .type").first).to_have_text("worker_presumed_dead")
