@@ -15,6 +15,7 @@ from .views.fleet import fleet, usage
 from .views.history import export as history_export
 from .views.history import history
 from .views.history import measured as history_measured
+from .views.history import more as history_more
 from .views.history import report as history_report
 from .views.icon import icon
 from .views.integrity import integrity
@@ -60,6 +61,7 @@ urlpatterns = [
     path("events/", events, name="events"),
     path("history/", history, name="history"),
     path("history/export.csv", history_export, name="history-export"),
+    path("history/more/", history_more, name="history-more"),
     path("history/measured/", history_measured, name="history-measured"),
     path("history/report/", history_report, name="history-report"),
     path("alerts/", alerts.alerts, name="alerts"),

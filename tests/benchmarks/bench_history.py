@@ -39,6 +39,9 @@ def run(directory: Path) -> Iterator[Figure]:
             raise RuntimeError(f"/history/{address} does not answer")
         seconds = timed(lambda address=address: client.get(f"/history/{address}"))  # type: ignore[misc]
         yield Figure(f"history{address}, whole page in the server", seconds * 1000, "ms", reach=300)
+    for part in ("more", "measured"):  # what the page asks for by itself, once it is there
+        seconds = timed(lambda part=part: client.get(f"/history/{part}/?range=30d"))  # type: ignore[misc]
+        yield Figure(f"history/{part}/?range=30d, in the server", seconds * 1000, "ms", reach=300)
 
 
 def fill(now: datetime) -> None:

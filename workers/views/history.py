@@ -45,6 +45,21 @@ def history(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @for_viewers
+def more(request: HttpRequest) -> HttpResponse:
+    """Show what of a period lies further down the page; to htmx only the cards, which the page asks for by itself."""
+    now = timezone.now()
+    position = queries.outbox_position()
+    with unhurried():
+        found = read_history(Period.parse(request.GET, now))
+        context = {"found": found, "period": found.period, "kinds": KINDS.items()}
+        if request.headers.get("HX-Target") == "more":
+            return render(request, "workers/history/more_part.html", context)
+        context |= frame(queries.watches(now), position, now, "view=none")
+        return render(request, "workers/history/more.html", context)
+
+
+@require_GET
+@for_viewers
 def measured(request: HttpRequest) -> HttpResponse:
     """Show how the worker types and our own detector did; to htmx only the cards, which the page asks for last."""
     now = timezone.now()

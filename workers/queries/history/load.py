@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -57,24 +58,36 @@ class Outcome(NamedTuple):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, repr=False)  # its repr would be megabytes
+@dataclass(frozen=True, repr=False)  # its repr would be megabytes
 class Facts:
     """All that the figures are made of. Troubles and outcomes are those of this period, of the one before, and lately:
-    within the longest span that is counted back from now."""
+    within the longest span that is counted back from now. What costs most is read by who asks for it."""
 
     period: Period
     troubles: list[Trouble]
     outcomes: list[Outcome]
-    spent: Mapping[str, Mapping[Health, timedelta]]  # time of the runs that had not ended, by group
     labels: Mapping[int, str]  # root causes
     gaps: Mapping[str, Gaps]  # by host
     marks: list[Mark]
     targets: Mapping[str, float]  # minutes until a repair, by priority
-    tasks: Mapping[int, str]  # by run
-    retry_of: Mapping[str, str]  # of tasks
     choices: Mapping[str, list[str]]  # what can be chosen of each of GROUPS
     watched_since: datetime | None
     newest: datetime | None  # when something was last detected, or ended
+
+    @cached_property
+    def spent(self) -> Mapping[str, Mapping[Health, timedelta]]:
+        """The time of the runs that had not ended, by group."""
+        return spent(self.period, self.gaps, self.choices["host"])
+
+    @cached_property
+    def tasks(self) -> Mapping[int, str]:
+        """The task of each run."""
+        return dict(_rows("SELECT id, task_id FROM workers_worker WHERE task_id <> ''", []))
+
+    @cached_property
+    def retry_of(self) -> Mapping[str, str]:
+        """What a task is to do again."""
+        return dict(_rows("SELECT task_id, retry_of FROM workers_worker WHERE retry_of <> ''", []))
 
 
 @contextmanager
@@ -101,13 +114,10 @@ def load(period: Period) -> Facts:
         period=period,
         troubles=list(_troubles(period)),
         outcomes=list(_outcomes(period)),
-        spent=spent(period, gaps, choices["host"]),
         labels=dict(RootCause.objects.values_list("pk", "name")),
         gaps=gaps,
         marks=list(_marks(period)),
         targets=_targets(watch.poller for watch in watches),
-        tasks=dict(_rows("SELECT id, task_id FROM workers_worker WHERE task_id <> ''", [])),
-        retry_of=dict(_rows("SELECT task_id, retry_of FROM workers_worker WHERE retry_of <> ''", [])),
         choices=choices,
         watched_since=min([*starts, *([since] if since else [])], default=None),
         newest=_newest(period),
