@@ -365,7 +365,18 @@ def test_the_page_shows_figures_with_words_beside_arrows(as_viewer: Client, week
     assert re.search(r'<span class="change better"><i aria-hidden="true">▼</i> 2 min shorter · better</span>', page)
     assert "nothing to compare with" in page
     assert "PM daemon started" in page
-    assert 'href="/workers/a/?run=' in page
+    more = as_viewer.get(f"/history/more/?{WEEK}").text
+    assert 'href="/workers/a/?run=' in more
+    assert "PM daemon started" in more
+    part = as_viewer.get(f"/history/more/?{WEEK}", headers={"HX-Request": "true", "HX-Target": "more"}).text
+    assert part.lstrip().startswith('<div id="more">')
+    assert "Worker types" in as_viewer.get(f"/history/measured/?{WEEK}").text
+
+
+@pytest.mark.parametrize("address", ["/history/more/", "/history/measured/"])
+def test_the_rest_of_the_page_is_for_those_who_may_see_the_fleet(client: Client, db: None, address: str) -> None:
+    assert client.get(address).status_code == 302
+    assert client.post(address).status_code in (302, 405)
 
 
 def test_it_takes_the_same_number_of_queries_however_much_there_is(as_viewer: Client, week: None) -> None:

@@ -127,6 +127,7 @@ def test_it_works_without_javascript(page: Page, server: Server, past: datetime)
     plain.get_by_label("Group by").select_option("host")
     plain.get_by_role("button", name="Apply").click()
     expect(plain.locator("#groups th[scope=row]")).to_have_text(factories.HOST)
+    plain.get_by_role("link", name="Time in each health, when it happens").click()
     task = plain.locator("#offenders details").first
     task.locator("summary").click()
     expect(task.locator("li a").first).to_be_visible()
