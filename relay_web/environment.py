@@ -61,7 +61,7 @@ def read() -> Environment:
         state=state,
         database=database,
         secret_key=_get(lambda: env.str("SECRET_KEY", "")) or _kept_secret(_beside(database, state)),
-        secret_key_fallbacks=[key for key in _get(lambda: env.list("SECRET_KEY_FALLBACKS", [])) if key],
+        secret_key_fallbacks=_keys(env),
         allowed_hosts=_allowed_hosts(env, url),
         debug=_get(lambda: env.bool("DEBUG", False)),
         host=_host(env),
@@ -72,6 +72,11 @@ def read() -> Environment:
         metrics_token=_metrics_token(env),
         commands={name: _command(name, env.str(name, default)) for name, default in COMMANDS.items()},
     )
+
+
+def _keys(env: Env) -> list[str]:
+    given: list[str] = _get(lambda: env.list("SECRET_KEY_FALLBACKS", []))
+    return [key for key in given if key]
 
 
 def _get(read_value: Callable[[], T]) -> T:
