@@ -122,7 +122,7 @@ def test_an_order_that_no_longer_holds_is_said(page: Page) -> None:
     expect(page.locator("#list tr[data-run]").last).to_have_id(f"run-{first.pk}")
 
 
-@pytest.mark.may_complain("WebSocket|ERR_CONNECTION_REFUSED|htmx:|object Event")
+@pytest.mark.may_complain("WebSocket|ERR_CONNECTION_(REFUSED|RESET)|htmx:|object Event")
 def test_a_page_from_before_a_restart_is_brought_up_to_date(page: Page, server: Server) -> None:
     worker, other = factories.add(Health.HEALTHY, 1), factories.add(Health.HEALTHY, 2)
     page.goto("/")

@@ -78,7 +78,7 @@ def test_the_keyboard_stays_on_a_light_that_is_pushed(page: Page) -> None:
     expect(button).to_be_focused()
 
 
-@pytest.mark.may_complain("WebSocket|ERR_CONNECTION_REFUSED|htmx:|object Event")
+@pytest.mark.may_complain("WebSocket|ERR_CONNECTION_(REFUSED|RESET)|htmx:|object Event")
 def test_a_server_that_does_not_answer_is_said_by_its_own_light(page: Page, server: Server) -> None:
     page.goto("/")
     live(page)

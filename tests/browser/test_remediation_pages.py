@@ -103,7 +103,7 @@ def test_a_viewers_button_of_a_row_only_opens_the_worker(page: Page) -> None:
     assert not Remediation.objects.exists()
 
 
-@pytest.mark.may_complain("WebSocket|ERR_CONNECTION_REFUSED|htmx:|object Event")
+@pytest.mark.may_complain("WebSocket|ERR_CONNECTION_(REFUSED|RESET)|htmx:|object Event")
 @pytest.mark.parametrize("place", ["many", "list"])
 def test_what_happened_while_the_connection_was_lost_is_caught_up_with(
     operator_page: Page, server: Server, place: str
