@@ -169,7 +169,7 @@ def test_a_slow_channel_is_waited_for_and_holds_up_no_other(webhook: Webhook) ->
     slow_office, office = Office(webhook.address), Office(quick.address)
     try:
         webhook.open.clear()
-        slow_office.queue("message 01")
+        slow_office.queue("slow 01")
         office.queue("message 02")
         office.post.send_due(NOW)
         until(lambda: quick.got == ["message 02"], what="the quick one")
@@ -178,7 +178,8 @@ def test_a_slow_channel_is_waited_for_and_holds_up_no_other(webhook: Webhook) ->
         until(lambda: datetime.now(UTC) - began > timedelta(seconds=4.5), what="longer than apprise waits by itself")
         webhook.open.set()
         office.post.join()
-        assert (webhook.tried, webhook.got) == (1, ["message 01"])
+        # by name: what another test has left behind may knock at the same port
+        assert webhook.got.count("slow 01") == 1
         assert slow_office.states == ["sent", "sent"]
     finally:
         quick.stop()
