@@ -41,6 +41,10 @@ ROUNDS: list[str] = [
 ]
 
 
+#: What need not be asked in every round, in seconds: nobody waits for these, and asking costs a little each time.
+EVERY = {"workers.autopilot.decide": 10.0, "workers.reports.send_due": 30.0, "workers.dead_man.call_due": 10.0}
+
+
 class Minder:
     """Takes part in the leadership, and does the rounds while it leads."""
 
@@ -50,18 +54,26 @@ class Minder:
         self._until: datetime | None = None  # it leads until then
         self._error = ""  # as it is stored
         self._took = 0.0
+        self._done: dict[str, datetime] = {}  # when each of EVERY was done last
 
     def round(self, now: datetime) -> bool:
         """Do one round, if this is the one that leads. Raises DatabaseError where leading cannot be settled."""
         if not self._leads(now):
             return False
         began = time.monotonic()
-        errors = [error for name in list(self._rounds) if (error := self._do(name, now))]
+        errors = [error for name in list(self._rounds) if self._is_due(name, now) and (error := self._do(name, now))]
         self._took = 1000 * (time.monotonic() - began)
         text = "\n".join(errors)[:4000]
         if text != self._error:
             Attendant.objects.filter(process=self.name).update(error=text)
             self._error = text
+        return True
+
+    def _is_due(self, name: str, now: datetime) -> bool:
+        last = self._done.get(name)
+        if name in EVERY and last is not None and timedelta() <= now - last < timedelta(seconds=EVERY[name]):
+            return False
+        self._done[name] = now
         return True
 
     def resign(self) -> None:
