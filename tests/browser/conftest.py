@@ -129,9 +129,12 @@ def browser() -> Iterator[Browser]:
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One for all tests, since starting it takes longer than most of them; started when the first needs it."""
+    """One for all tests of this directory, since starting it takes longer than most of them do.
+
+    It ends with the last of them: it would mind the alerts and the messages of tests that come after, too.
+    """
     server = Server(tmp_path_factory.mktemp("server") / "server.log")
     yield server
     server.stop()
