@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.alerting.lifecycle import NONE, Hindrance, Standing, State, Step, Telling, hindrance, step
-from workers.alerting.quiet import Quiet
 from workers.alerting.rules import Kind, Rule
+from workers.quiet import Quiet
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LOOK = timedelta(seconds=2)

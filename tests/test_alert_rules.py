@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from workers.alerting.quiet import Quiet
 from workers.alerting.rules import (
     Ended,
     Facts,
@@ -25,6 +24,7 @@ from workers.alerting.rules import (
 )
 from workers.models import AlertRule
 from workers.models import Severity as Stored
+from workers.quiet import Quiet
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 AWAKE = Watcher("host-a", NOW - timedelta(seconds=1), silent=False)

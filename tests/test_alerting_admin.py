@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from workers.alerting.checks import rule_errors
-from workers.models import AlertRule, Channel
+from workers.models import Alert, AlertRule, Channel, Delivery
 
 pytestmark = pytest.mark.django_db
 RULES, CHANNELS = "/admin/workers/alertrule/", "/admin/workers/channel/"
@@ -111,3 +112,18 @@ def test_the_page_of_a_channel_sends_a_test(as_admin: Client) -> None:
 
 def test_an_operator_edits_no_rules(as_operator: Client) -> None:
     assert as_operator.get(RULES).status_code == 302
+
+
+def test_what_was_raised_and_what_was_sent_is_listed_and_changed_by_nobody(as_admin: Client) -> None:
+    it = Channel.objects.create(name="ops", address=ADDRESS)
+    moment = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    alert = Alert.objects.create(rule_name="Zombies", severity=2, summary="12 <b>zombies</b>", began=moment)
+    sent = Delivery.objects.create(
+        channel=it, alert=alert, key="1", subject="12 zombies", created_at=moment, next_try_at=moment, error="refused"
+    )
+    for name, row, words in (("alert", alert, "12 &lt;b&gt;zombies"), ("delivery", sent, "refused")):
+        shown = as_admin.get(f"/admin/workers/{name}/").content.decode()
+        assert words in shown
+        assert "s3cret" not in shown
+        assert as_admin.post(f"/admin/workers/{name}/{row.pk}/change/", {"state": "sent"}).status_code == 403
+        assert as_admin.get(f"/admin/workers/{name}/add/").status_code == 403

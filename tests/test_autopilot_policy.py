@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.autopilot.policy import Bounds, Case, Choice, Outcome, Quiet, Rule, Situation, Try, Verdict, rule
+from workers.autopilot.policy import Bounds, Case, Choice, Outcome, Rule, Situation, Try, Verdict, rule
+from workers.quiet import Quiet
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BOUNDS = Bounds(deed="clean up", health="zombie", after=timedelta(minutes=10))

@@ -81,6 +81,13 @@ START_GRACE = timedelta(minutes=1)
 STUCK_AFTER = timedelta(minutes=1)
 #: A PM daemon that has not finished a loop for this long says nothing about now.
 PM_SILENT_AFTER = timedelta(minutes=10)
+
+
+def poller_silent_after(interval_seconds: float) -> timedelta:
+    """How long after its last cycle a poller is silent: three cycles that were missed, though never sooner than 6 s."""
+    return max(3 * timedelta(seconds=interval_seconds), timedelta(seconds=6))
+
+
 #: What our verdicts are called by a PM daemon, which knows only healthy, late and stalled.
 PM_WORDS = {
     Health.HEALTHY: {"healthy"},

@@ -11,7 +11,7 @@ import orjson
 from django.db import connection, models, transaction
 
 from .coordination.records import Damage, LogBatch, LogCursor, LogRecord
-from .health import Health
+from .health import Health, poller_silent_after
 from .incident_store import IncidentStore, Turned
 from .models import (
     Change,
@@ -91,8 +91,8 @@ class Store:
             )
 
     def note_gap(self, last: datetime | None, now: datetime, interval: float) -> bool:
-        """Remember a stretch in which nobody looked, if it was longer than three intervals; return whether it was."""
-        if last is None or (now - last).total_seconds() <= max(3 * interval, 6):
+        """Remember a stretch in which nobody looked, if its poller was silent; return whether it was."""
+        if last is None or now - last <= poller_silent_after(interval):
             return False
         # While every cycle fails, each new try sees the same gap grow
         PollerGap.objects.update_or_create(host=self.host, began=last, defaults={"ended": now})

@@ -9,9 +9,9 @@ from django.core.exceptions import ValidationError
 
 from workers.alerting.checks import rule_errors
 from workers.alerting.deliver import understood
-from workers.models import AlertRule, Channel
+from workers.models import Alert, AlertRule, Channel, Delivery
 
-from .base import SecretInput, Setting, SettingForm
+from .base import LatelyFilter, ReadOnly, SecretInput, Setting, SettingForm
 
 
 class AlertRuleForm(SettingForm):
@@ -66,3 +66,34 @@ class ChannelAdmin(Setting):
     list_display = ["name", "enabled", "least_severity", "last_sent_at", "failing_since", "last_error"]
     fields = ["name", "address", "enabled", "least_severity", "last_sent_at", "failing_since", "last_error"]
     readonly_fields = ["last_sent_at", "failing_since", "last_error"]
+
+
+class BeganFilter(LatelyFilter):
+    column = "began"
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnly):
+    """What was raised. It is acknowledged on the page of alerts."""
+
+    list_display = ["began", "rule_name", "summary", "severity", "state", "times_told", "acknowledged_by", "resolved"]
+    list_filter = [BeganFilter, "state", "severity", "rule"]
+    search_fields = ["rule_name", "summary", "acknowledged_by"]
+    ordering = ["-id"]
+    sortable_by = []
+
+
+class QueuedFilter(LatelyFilter):
+    column = "created_at"
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnly):
+    """What was sent, is on its way, or was given up, and why."""
+
+    list_display = ["created_at", "channel", "subject", "state", "tries", "next_try_at", "sent_at", "error"]
+    list_filter = [QueuedFilter, "state", "channel"]
+    list_select_related = ["channel"]
+    search_fields = ["subject"]
+    ordering = ["-id"]
+    sortable_by = []

@@ -16,13 +16,13 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Max, Q
 from django.db.models.functions import Coalesce
 
-from workers.health import RUNNING, Health
+from workers.health import RUNNING, Health, poller_silent_after
 from workers.models import Alert, AlertRule, Change, Channel, Delivery, Installation, Policy, Poller, Worker
+from workers.quiet import Quiet
 from workers.sql import announce
 
 from . import messages
 from .lifecycle import Hindrance, Standing, State, Telling, hindrance, next_repeat, step
-from .quiet import Quiet
 from .rules import (
     LOST,
     Cause,
@@ -40,8 +40,6 @@ from .rules import (
     find,
 )
 
-#: A poller is silent when it has missed three cycles, though never sooner than this: as pages say it.
-SILENT_CYCLES, SILENT_AT_LEAST = 3, timedelta(seconds=6)
 #: However quiet it is, a look is taken after this: runs leave the window of a failure rate by themselves.
 AT_LATEST = timedelta(seconds=30)
 #: A look that was remembered for longer may have been followed by one of another process.
@@ -318,7 +316,7 @@ def _watchers(now: datetime) -> tuple[Watcher, ...]:
     found = []
     rows = Poller.objects.order_by("host").values_list(*columns, "prevention__zombie_threshold")
     for host, last, started, interval, pm_seen, pm_last, unreadable, said in rows:
-        silent = last is None or now - last > max(SILENT_CYCLES * timedelta(seconds=interval), SILENT_AT_LEAST)
+        silent = last is None or now - last > poller_silent_after(interval)
         least = float(said) if isinstance(said, int | float) and said > 0 else None
         found.append(Watcher(host, last or started, silent, pm_seen, pm_last, unreadable, least))
     return tuple(found)

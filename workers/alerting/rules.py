@@ -21,8 +21,7 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
 from workers.health import Health
-
-from .quiet import Quiet
+from workers.quiet import Quiet
 
 #: Names that an alert keeps; the fleet page shows the others.
 FIRST = 8

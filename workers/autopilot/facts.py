@@ -15,10 +15,11 @@ from workers.incidents import overlap
 from workers.models import Decision, Installation, Policy, PollerGap, Remediation, Worker
 from workers.queries import Watches, watches
 from workers.queries.view import LIVE
+from workers.quiet import Quiet
 from workers.remediation.actions import ACTIONS, RESTART, objection
 from workers.remediation.rights import AUTOPILOT
 
-from .policy import DAY, Bounds, Case, Outcome, Quiet, Situation, Try
+from .policy import DAY, Bounds, Case, Outcome, Situation, Try
 
 State = Remediation.State
 TRIES = (Decision.Verdict.WOULD, Decision.Verdict.DOES)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
+
+from workers.quiet import Quiet
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -51,24 +52,6 @@ class Verdict(StrEnum):
     GO = "go"
     WAITS = "waits"
     HELD_BACK = "held back"
-
-
-@dataclass(frozen=True, slots=True)
-class Quiet:
-    """The time of day in which nothing is done. It may reach across midnight; its end does not belong to it."""
-
-    since: time
-    until: time
-    zone: str = "UTC"
-
-    def holds(self, now: datetime) -> bool:
-        at = now.astimezone(ZoneInfo(self.zone)).time()
-        if self.since <= self.until:
-            return self.since <= at < self.until
-        return at >= self.since or at < self.until
-
-    def __str__(self) -> str:
-        return f"from {self.since:%H:%M} to {self.until:%H:%M} ({self.zone})"
 
 
 @dataclass(frozen=True, slots=True)

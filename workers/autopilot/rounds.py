@@ -37,11 +37,15 @@ def decide(now: datetime) -> None:
     if not policies:
         return
     facts = read(policies, now)
+    failed: Exception | None = None
     for policy in policies:
         try:
             look(policy, facts)
-        except Exception:
+        except Exception as error:
             logger.exception("The policy %s could not look", policy)
+            failed = failed or error
+    if failed:  # the others have looked; whoever minds the rounds shows that this one could not
+        raise failed
 
 
 def as_person(policy: Policy, reason: str = "") -> Person:

@@ -45,7 +45,7 @@ def percent(share: float) -> str:
         return "< 0.1 %"
     if 0.999 < share < 1:
         return "> 99.9 %"
-    return f"{share * 100:.1f}".removesuffix(".0") + " %"
+    return f"{share * 100:,.1f}".removesuffix(".0") + " %"
 
 
 @dataclass(frozen=True, slots=True)

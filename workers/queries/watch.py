@@ -8,12 +8,9 @@ from typing import NamedTuple
 
 from django.db.models import Max
 
-from workers.health import PM_SILENT_AFTER
+from workers.health import PM_SILENT_AFTER, poller_silent_after
 from workers.models import Alert, AlertRule, Change, Poller, Severity
 
-#: A poller is silent when it has missed three cycles, though never sooner than this.
-SILENT_CYCLES = 3
-SILENT_AT_LEAST = timedelta(seconds=6)
 #: Alerts that the bell counts one by one.
 MOST_RUNG = 100
 
@@ -28,7 +25,7 @@ class Watch:
     @property
     def silent_after(self) -> timedelta:
         """How long after its last cycle it counts as silent."""
-        return max(SILENT_CYCLES * timedelta(seconds=self.poller.interval_seconds), SILENT_AT_LEAST)
+        return poller_silent_after(self.poller.interval_seconds)
 
     @property
     def silent(self) -> bool:

@@ -51,7 +51,7 @@ def more(request: HttpRequest) -> HttpResponse:
     position = queries.outbox_position()
     with unhurried():
         found = read_history(Period.parse(request.GET, now))
-        context = {"found": found, "period": found.period, "kinds": KINDS.items(), "now": now}
+        context = {"found": found, "period": found.period, "now": now}
         if request.headers.get("HX-Target") == "more":
             return render(request, "workers/history/more_part.html", context)
         context |= frame(queries.watches(now), position, now, "view=none")

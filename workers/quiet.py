@@ -1,4 +1,4 @@
-"""Hours in which nobody is told: stretches of a day in its own time zone, across midnight and changes of the clock."""
+"""Quiet hours: stretches of a day in its own time zone, across midnight and changes of the clock."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ class Quiet:
             if self.begins != self.ends and began <= now < ended:
                 return ended
         return None
+
+    def holds(self, now: datetime) -> bool:
+        return self.end(now) is not None
+
+    def __str__(self) -> str:
+        return f"from {self.begins:%H:%M} to {self.ends:%H:%M} ({self.zone})"
 
     def _moment(self, day: date, at: time) -> datetime:
         return datetime.combine(day, at, ZoneInfo(self.zone)).astimezone(UTC)
