@@ -26,7 +26,7 @@ check: $(VENV)/.ready
 	$(CHECK_ENV) $(BIN)/python manage.py makemigrations --check --dry-run
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m tests.benchmarks

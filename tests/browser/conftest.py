@@ -46,13 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "may_complain(pattern): what the browser's console may say in this test")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All in this directory drive the browser, on one worker: the machine has two cores."""
+    """All in this directory drive the browser, on one worker (tests/conftest.py): the machine has two cores."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 class Server:
