@@ -14,7 +14,6 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST
 
-from workers import queries
 from workers.alerting import people
 from workers.alerting.people import MAY, RefusedError, Who
 from workers.models import Alert, AlertRule, Channel
@@ -28,10 +27,9 @@ from .page import for_viewers, frame
 @for_viewers
 def alerts(request: HttpRequest) -> HttpResponse:
     """Show the open alerts, one page of the past ones, and the channels; to htmx only the list."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    found = read_alerts(AlertsQuery.parse(request.GET), now)
-    context = {**frame(queries.watches(now), position, now, "view=alerts"), "found": found, "query": found.query}
+    around = frame("view=alerts")
+    found = read_alerts(AlertsQuery.parse(request.GET), around["now"])
+    context = {**around, "found": found, "query": found.query}
     context["severities"] = list(SEVERITIES)
     if request.headers.get("HX-Target") == "alerts":
         response = HttpResponse(render_to_string("workers/alerts/list.html", context, request))

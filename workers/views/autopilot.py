@@ -12,7 +12,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from workers import queries
 from workers.autopilot import promotion
 from workers.autopilot.page import policies as read_policies
 from workers.autopilot.promotion import PERMISSION, WORD, NotYet, Who
@@ -24,10 +23,9 @@ for_promoters = permission_required(PERMISSION, raise_exception=True)
 
 
 def _frame() -> dict[str, Any]:
-    now = timezone.now()
-    position = queries.outbox_position()
-    until = Installation.objects.filter(maintenance_until__gt=now).first()
-    return {**frame(queries.watches(now), position, now, "view=autopilot"), "maintenance": until}
+    around = frame("view=autopilot")
+    until = Installation.objects.filter(maintenance_until__gt=around["now"]).first()
+    return {**around, "maintenance": until}
 
 
 @require_GET

@@ -56,8 +56,7 @@ def components(request: HttpRequest) -> HttpResponse:
     }
     context["troubles"] = _troubles(every[0], now)
     context |= _repairs(every[list(Health).index(Health.ZOMBIE)], awake, silent, now)
-    around = frame(queries.watches(now), queries.outbox_position(), now, "view=none")
-    return render(request, "workers/components.html", {**around, **context})
+    return render(request, "workers/components.html", {**frame(now=now), **context})
 
 
 def _watch(host: str, now: datetime, silence: float, error: str = "") -> Watch:

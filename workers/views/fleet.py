@@ -48,7 +48,7 @@ def _context(shown: Fleet) -> dict[str, Any]:
     query, counts = shown.query, shown.counts
     page = query.page
     return {
-        **frame(shown.watches, shown.position, shown.now, "view=fleet"),
+        **frame("view=fleet", now=shown.now, position=shown.position, watches=shown.watches),
         "fleet": shown,
         "query": query,
         "counts": counts,

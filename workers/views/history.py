@@ -10,7 +10,6 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from workers import queries
 from workers.export import csv_response
 from workers.incidents import KINDS
 from workers.queries import detector, types
@@ -35,47 +34,40 @@ MEASURED: dict[str, tuple[Sequence[str], Callable[[Period], Iterable[Sequence[An
 @for_viewers
 def history(request: HttpRequest) -> HttpResponse:
     """Show a period."""
-    now = timezone.now()
-    position = queries.outbox_position()
+    around = frame()
     with unhurried():
-        found = read_history(Period.parse(request.GET, now))
-        context = {**frame(queries.watches(now), position, now, "view=none"), "found": found, "kinds": KINDS.items()}
-        return render(request, "workers/history.html", context)
+        found = read_history(Period.parse(request.GET, around["now"]))
+        return render(request, "workers/history.html", {**around, "found": found, "kinds": KINDS.items()})
 
 
 @require_GET
 @for_viewers
 def more(request: HttpRequest) -> HttpResponse:
     """Show what of a period lies further down the page; to htmx only the cards, which the page asks for by itself."""
-    now = timezone.now()
-    position = queries.outbox_position()
+    around = frame()
+    name = "more_part" if request.headers.get("HX-Target") == "more" else "more"
     with unhurried():
-        found = read_history(Period.parse(request.GET, now))
-        context = {"found": found, "period": found.period, "now": now}
-        if request.headers.get("HX-Target") == "more":
-            return render(request, "workers/history/more_part.html", context)
-        context |= frame(queries.watches(now), position, now, "view=none")
-        return render(request, "workers/history/more.html", context)
+        found = read_history(Period.parse(request.GET, around["now"]))
+        context = {**around, "found": found, "period": found.period}
+        return render(request, f"workers/history/{name}.html", context)
 
 
 @require_GET
 @for_viewers
 def measured(request: HttpRequest) -> HttpResponse:
     """Show how the worker types and our own detector did; to htmx only the cards, which the page asks for last."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    period = Period.parse(request.GET, now)
+    around = frame()
+    name = "measured_cards" if request.headers.get("HX-Target") == "measured" else "measured"
+    period = Period.parse(request.GET, around["now"])
     with unhurried():
         context = {
+            **around,
             "period": period,
             "types": worker_types(period),
             "detector": read_detector(period),
             "export": period.string.replace("?", "&", 1),
         }
-        if request.headers.get("HX-Target") == "measured":
-            return render(request, "workers/history/measured_cards.html", context)
-        context |= frame(queries.watches(now), position, now, "view=none")
-        return render(request, "workers/history/measured.html", context)
+        return render(request, f"workers/history/{name}.html", context)
 
 
 @require_GET
@@ -98,11 +90,9 @@ def export(request: HttpRequest) -> StreamingHttpResponse:
 @for_viewers
 def report(request: HttpRequest) -> HttpResponse:
     """Show a week as a document for paper and mail."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    week = Week.parse(request.GET, now)
+    around = frame()
+    week = Week.parse(request.GET, around["now"])
     address = request.build_absolute_uri(request.path + week.string)
     with unhurried():
-        context = {"report": read_report(week), "week": week, "address": address}
-        context |= frame(queries.watches(now), position, now, "view=none")
+        context = {**around, "report": read_report(week), "week": week, "address": address}
         return render(request, "workers/history/report.html", context)

@@ -17,7 +17,6 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from workers import acknowledge as tending
-from workers import queries
 from workers.export import csv_response
 from workers.incidents import KINDS, How, Kind
 from workers.models import Incident, RootCause
@@ -41,10 +40,9 @@ def for_operators(view: View) -> View:
 @for_viewers
 def incidents(request: HttpRequest) -> HttpResponse:
     """Show one page of incidents; to htmx only the list and the counts."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    found = read_incidents(IncidentQuery.parse(request.GET), now)
-    context = {**frame(queries.watches(now), position, now, "view=incidents"), "found": found, "query": found.query}
+    around = frame("view=incidents")
+    found = read_incidents(IncidentQuery.parse(request.GET), around["now"])
+    context = {**around, "found": found, "query": found.query}
     context["counts"] = found.counts
     if request.headers.get("HX-Target") == "incidents":
         parts = [render_to_string("workers/incidents/list.html", context, request)]
@@ -63,13 +61,11 @@ def incidents(request: HttpRequest) -> HttpResponse:
 @for_viewers
 def incident(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one incident with its moments, what is said of it, and others of the same run or task."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    page = incident_page(pk, now)
+    around = frame(f"view=incident&incident={pk}")
+    page = incident_page(pk, around["now"])
     if page is None:
         raise Http404
-    context = frame(queries.watches(now), position, now, f"view=incident&incident={pk}")
-    return render(request, "workers/incident.html", {**context, "page": page})
+    return render(request, "workers/incident.html", {**around, "page": page})
 
 
 _COLUMNS = (

@@ -5,11 +5,9 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
 
-from workers import queries
 from workers.queries.integrity import IntegrityQuery
 from workers.queries.integrity import integrity as read_integrity
 
@@ -20,10 +18,9 @@ from .page import for_viewers, frame
 @for_viewers
 def integrity(request: HttpRequest) -> HttpResponse:
     """Show one page of findings; to htmx only the list and the counts."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    found = read_integrity(IntegrityQuery.parse(request.GET), now)
-    context = {**frame(queries.watches(now), position, now, "view=integrity"), "found": found, "query": found.query}
+    around = frame("view=integrity")
+    found = read_integrity(IntegrityQuery.parse(request.GET), around["now"])
+    context = {**around, "found": found, "query": found.query}
     if request.headers.get("HX-Target") == "findings":
         counts = render_to_string("workers/integrity/kinds.html", {**context, "oob": True}, request)
         response = HttpResponse(render_to_string("workers/integrity/list.html", context, request) + counts)

@@ -30,7 +30,7 @@ def worker_logs(request: HttpRequest, worker_id: str) -> HttpResponse:
         raise Http404
     query = LogQuery.parse(request.GET)
     shown = read_page(page.worker, query, MORE if "part" in request.GET else None)
-    context = {**frame(queries.watches(now), page.position, now, "view=none"), "page": page, "logs": shown}
+    context = {**frame(now=now, position=page.position), "page": page, "logs": shown}
     name = "lines" if request.GET.get("part") == "lines" else "page"
     if request.headers.get("HX-Target") == "found":
         name = "found"

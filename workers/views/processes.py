@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from workers import queries
 from workers.queries.processes import host_processes
 
 from .page import for_viewers, frame
@@ -17,7 +15,5 @@ from .page import for_viewers, frame
 @for_viewers
 def processes(request: HttpRequest) -> HttpResponse:
     """Show every process that is a worker's, looks like one's, or names one."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    context = frame(queries.watches(now), position, now, "view=processes")
-    return render(request, "workers/processes.html", {**context, "hosts": host_processes()})
+    around = frame("view=processes")
+    return render(request, "workers/processes.html", {**around, "hosts": host_processes()})

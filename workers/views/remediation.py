@@ -123,13 +123,11 @@ def _decide(request: HttpRequest, pk: int, decide: Callable[[Remediation, Person
 @for_viewers
 def remediation(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one remediation with its plan, its journal, its evidence and what was printed."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    shown = card(pk, now)
+    around = frame(f"remediation={pk}")
+    shown = card(pk, around["now"])
     if shown is None:
         raise Http404
-    context = frame(queries.watches(now), position, now, f"remediation={pk}")
-    return render(request, "workers/remediation.html", {**context, "card": shown})
+    return render(request, "workers/remediation.html", {**around, "card": shown})
 
 
 # -- the audit
@@ -186,9 +184,7 @@ def _filtered(request: HttpRequest) -> RemediationFilter:
 @for_viewers
 def remediations(request: HttpRequest) -> HttpResponse:
     """List what was done and asked for, newest first."""
-    now = timezone.now()
-    position = queries.outbox_position()
-    watching = queries.watches(now)
+    around = frame("view=remediations")
     filtered = _filtered(request)
     found = filtered.qs if filtered.is_valid() else Remediation.objects.none()
     page = Paginator(found, PAGE).get_page(request.GET.get("page"))
@@ -196,12 +192,12 @@ def remediations(request: HttpRequest) -> HttpResponse:
     for name in [name for name in kept if name == "page" or not kept[name]]:
         del kept[name]
     context = {
-        **frame(watching, position, now, "view=remediations"),
+        **around,
         "filter": filtered,
-        "cards": cards(found.filter(pk__in=[each.pk for each in page]), now),
+        "cards": cards(found.filter(pk__in=[each.pk for each in page]), around["now"]),
         "page": page,
         "kept": kept.urlencode(),
-        "hosts": [watch.poller.host for watch in watching.every],
+        "hosts": [watch.poller.host for watch in around["watches"].every],
     }
     return render(request, "workers/remediations.html", context)
 
@@ -274,11 +270,9 @@ def _selected(request: HttpRequest) -> tuple[list[Worker], str]:
 @for_viewers
 def batch(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one act on many: who is eligible and who is not, then how each comes along."""
-    now = timezone.now()
-    position = queries.outbox_position()
+    around = frame(f"batch={pk}")
     found = get_object_or_404(RemediationBatch, pk=pk)
-    context = frame(queries.watches(now), position, now, f"batch={pk}")
-    return render(request, "workers/batch.html", {**context, "view": f"batch={pk}", "batch": batch_view(found, now)})
+    return render(request, "workers/batch.html", {**around, "batch": batch_view(found, around["now"])})
 
 
 @require_POST

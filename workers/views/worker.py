@@ -27,12 +27,10 @@ def worker(request: HttpRequest, worker_id: str = "") -> HttpResponse:
     now = timezone.now()
     run = request.GET.get("run", "")
     page = queries.find_run(worker_id, run, now)
-    watches = queries.watches(now)
     if page is None:
         context = {"worker_id": worker_id, "run": run, "similar": queries.similar_ids(worker_id)}
-        around = frame(watches, queries.outbox_position(), now, "view=none")
-        return render(request, "workers/unknown.html", {**around, **context}, status=404)
-    around = frame(watches, page.position, now, f"worker={page.worker.pk}")
+        return render(request, "workers/unknown.html", {**frame(now=now), **context}, status=404)
+    around = frame(f"worker={page.worker.pk}", now=now, position=page.position)
     repairs = worker_repairs(page.worker, now)
     about = {"page": page, "repairs": repairs, "notices": notices(page.worker, now)}
     about |= {"logs": card_at_once(page.worker), "activity": activity_of(page.worker)}
