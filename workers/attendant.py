@@ -27,7 +27,7 @@ from .models import Attendant
 
 logger = logging.getLogger(__name__)
 
-ROUND_SECONDS = 2.0
+ROUND_SECONDS = 3.0
 #: For how long a leader leads, and with how much of it left it renews that.
 LEASE, RENEW = timedelta(seconds=15), timedelta(seconds=10)
 #: What is done in each round, in this order: functions `(now) -> None` by name, loaded when they are first needed.

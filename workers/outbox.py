@@ -17,7 +17,7 @@ import psycopg
 from django.db import connections
 
 #: How often SQLite is asked whether anybody has committed, in seconds.
-TICK = 0.0125
+TICK = 0.015
 #: How long PostgreSQL waits for a notification before it looks anyway.
 NET = 1.0
 #: How long a missing id may still appear.

@@ -353,7 +353,7 @@ def resume(ground: Ground) -> None:
 class Desk:
     """Looks for new requests for as long as the poller lives, beside its cycle and not in it."""
 
-    PACE = 0.15  # seconds between two looks
+    PACE = 0.2  # seconds between two looks
     NET = 1.0  # seconds after which it looks although nobody seems to have written
 
     def __init__(self, executor: Executor, changed: Callable[[], bool]) -> None:
