@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "charts": {"charts"},
     "detection": {"health", "incidents"},
     "lease": {"models"},
+    "retirement": {"health", "ingest", "lease", "models", "runs", "sql"},
     "quiet": set(),
     "alerting": {"health", "models", "quiet", "secrets_at_rest", "setting_rules", "sql"},
     "attendant": {"models"},
@@ -93,8 +94,8 @@ ALLOWED: dict[str, set[str]] = {
     "reports": {"charts", "health", "incidents", "measures", "models", "queries"},
     "dead_man": {"models", "queries", "secrets_at_rest"},
     "admin": {
-        *("alerting", "health", "incidents", "models", "queries", "remediation", "reports", "roles"),
-        *("secrets_at_rest", "setting_changes", "setting_rules", "sql"),
+        *("alerting", "health", "incidents", "lease", "models", "queries", "remediation", "reports", "retirement"),
+        *("roles", "secrets_at_rest", "setting_changes", "setting_rules", "sql"),
     },
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),

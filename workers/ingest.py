@@ -87,7 +87,7 @@ class Store:
             self.poller_id, self.error, self.prevention = poller.pk, poller.error, poller.prevention
             self.note_gap(poller.last_cycle_at, now, poller.interval_seconds)
             Poller.objects.filter(pk=poller.pk).update(
-                pid=pid, boot_id=boot_id, started_at=now, interval_seconds=interval
+                pid=pid, boot_id=boot_id, started_at=now, interval_seconds=interval, retired_at=None
             )
 
     def note_gap(self, last: datetime | None, now: datetime, interval: float) -> bool:

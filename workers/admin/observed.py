@@ -14,8 +14,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from workers.lease import PlaceTakenError
 from workers.models import (
     Event,
     EventCount,
@@ -35,8 +37,10 @@ from workers.remediation import ask
 from workers.remediation.actions import IN_BULK, OF_A_FILE, Action
 from workers.remediation.ask import Person
 from workers.remediation.ground import Refusal
+from workers.retirement import retire
+from workers.setting_changes import Value, record
 
-from .base import HostFilter, LatelyFilter, ReadOnly, link, link_list, linked
+from .base import HostFilter, LatelyFilter, ReadOnly, author_of, link, link_list, linked
 
 WORKERS = "admin:workers_worker_changelist"
 EVENTS = "admin:workers_event_changelist"
@@ -275,15 +279,36 @@ class EventCountAdmin(ReadOnly):
 
 @admin.register(Poller)
 class PollerAdmin(ReadOnly):
-    list_display = ["host", "home", "pid", "last_cycle_at", "cycle_ms", "specs", "unreadable", "error", "workers"]
+    list_display = [
+        *("host", "home", "pid", "last_cycle_at", "cycle_ms", "specs", "unreadable", "error", "retired_at", "workers")
+    ]
     search_fields = ["host", "home"]
     ordering = ["host"]
     readonly_fields = ["workers"]
+    actions = ["retire_hosts"]
 
     @admin.display(description="of this host")
     def workers(self, poller: Poller) -> SafeString:
         gaps = link("Unwatched", "admin:workers_pollergap_changelist", host=poller.host)
         return link_list([link("Workers", WORKERS, host=poller.host), gaps])
+
+    def has_retire_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("workers.change_installation")
+
+    @admin.action(permissions=["retire"], description="Retire hosts that no poller will watch again")
+    def retire_hosts(self, request: HttpRequest, queryset: QuerySet[Poller]) -> None:
+        for poller in queryset.order_by("host"):
+            now = timezone.now()
+            try:
+                left = retire(poller.host, now)
+            except PlaceTakenError as refusal:
+                self.message_user(request, f"Host {poller.host} is watched: {refusal}.", messages.ERROR)
+                continue
+            was, is_now = {"retired": Value("")}, {"retired": Value(f"{now:%Y-%m-%d %H:%M} UTC")}
+            record(author_of(request), f"host {poller.host}", was, is_now, now)
+            runs = f"{left} run{'' if left == 1 else 's'}"
+            said = f"Host {poller.host} is retired, and {runs} left the fleet with it."
+            self.message_user(request, f"{said} Its poller takes it back by starting.")
 
 
 @admin.register(PollerGap)

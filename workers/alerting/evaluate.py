@@ -314,7 +314,7 @@ def _rule(rule: AlertRule, reach: list[int], least: Mapping[int, int]) -> Rule:
 def _watchers(now: datetime) -> tuple[Watcher, ...]:
     columns = ("host", "last_cycle_at", "started_at", "interval_seconds", "pm_seen", "pm_last_loop", "unreadable")
     found = []
-    rows = Poller.objects.order_by("host").values_list(*columns, "prevention__zombie_threshold")
+    rows = Poller.objects.on_duty().values_list(*columns, "prevention__zombie_threshold")
     for host, last, started, interval, pm_seen, pm_last, unreadable, said in rows:
         silent = last is None or now - last > poller_silent_after(interval)
         least = float(said) if isinstance(said, int | float) and said > 0 else None

@@ -7,6 +7,12 @@ from typing import ClassVar
 from django.db import models
 
 
+class PollerQuerySet(models.QuerySet["Poller"]):
+    def on_duty(self) -> PollerQuerySet:
+        """Those that ought to watch, in order of host: a retired host's silence is nobody's concern."""
+        return self.filter(retired_at=None).order_by("host")
+
+
 class Poller(models.Model):
     """The poll process of one host: the only writer of what is observed there, and how far it can be trusted."""
 
@@ -44,6 +50,11 @@ class Poller(models.Model):
     )
     disk_free_bytes = models.BigIntegerField(null=True, help_text="Where the home lies.")
     disk_total_bytes = models.BigIntegerField(null=True)
+    retired_at = models.DateTimeField(
+        null=True, help_text="Since when nobody is expected to watch it; its poller takes that back by starting."
+    )
+
+    objects = PollerQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.host

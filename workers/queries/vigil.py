@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from django.db.models import Min
 
-from workers.models import PollerGap, Worker
+from workers.models import Poller, PollerGap, Worker
 
-from .watch import watches
+from .watch import Watch
 
 
 class Blind(NamedTuple):
@@ -32,6 +32,7 @@ class Vigil:
     since: datetime | None  # the first sign of a poller; None where there is none
     until: datetime | None  # the last cycle of a poller that is silent now; None where one watches to this day
     gaps: tuple[Blind, ...] = ()  # in order of time; those of the stretch that was asked for
+    retired: datetime | None = None  # since when nobody is expected to watch it
 
     def last_look(self, at: datetime) -> datetime | None:
         """Return that very moment if it was watched, else the last one before it that was; None before the first."""
@@ -53,7 +54,8 @@ class Vigil:
         """Where nobody watched between two moments, in order of time."""
         if self.since is None:
             return (Blind(first, last),)
-        found = [Blind(first, self.since), *self.gaps, *([Blind(self.until, last)] if self.until else [])]
+        end = min(last, self.retired) if self.retired else last
+        found = [Blind(first, self.since), *self.gaps, *([Blind(self.until, end)] if self.until else [])]
         clipped = [Blind(max(gap.began, first), min(gap.ended, last)) for gap in found]
         return tuple(gap for gap in clipped if gap.began < gap.ended)
 
@@ -73,12 +75,14 @@ class Vigils:
         return next((vigil for vigil in self.every if vigil.host == host), Vigil(host, None, None))
 
     def unwatched(self, at: datetime) -> tuple[Vigil, ...]:
-        return tuple(vigil for vigil in self.every if not vigil.watched(at))
+        """The hosts that nobody watched, of those that somebody was to watch."""
+        expected = (vigil for vigil in self.every if not vigil.retired or at < vigil.retired)
+        return tuple(vigil for vigil in expected if not vigil.watched(at))
 
 
 def vigils(first: datetime, last: datetime, now: datetime) -> Vigils:
     """Read when each host was watched, its gaps between two moments included. Three queries."""
-    watching = watches(now)
+    watching = {poller.host: Watch(poller, now) for poller in Poller.objects.all()}
     # the run that a host's poller entered first is the one that it saw first; an index holds both, but not the time
     firsts = Worker.objects.order_by().values("host").annotate(first=Min("pk")).values("first")
     seen = dict(Worker.objects.filter(pk__in=firsts).values_list("host", "first_seen_at"))
@@ -86,13 +90,13 @@ def vigils(first: datetime, last: datetime, now: datetime) -> Vigils:
     for host, began, ended in PollerGap.objects.order_by("began").values_list("host", "began", "ended"):
         gaps.setdefault(host, []).append(Blind(began, ended))
     found = []
-    for host in sorted({*seen, *(watch.poller.host for watch in watching.every)}):
-        watch, stretches = watching.of(host), gaps.get(host, [])
+    for host in sorted({*seen, *watching}):
+        watch, stretches = watching.get(host), gaps.get(host, [])
         poller = watch and watch.poller
         # a gap begins with the last cycle before it, so somebody was there
         signs = [seen.get(host), poller and poller.started_at, *(gap.began for gap in stretches[:1])]
         since = min((sign for sign in signs if sign), default=None)
         until = None if watch and not watch.silent else (poller and poller.last_cycle_at) or since
         touching = tuple(gap for gap in stretches if gap.ended > first and gap.began <= last)
-        found.append(Vigil(host, since, until, touching))
+        found.append(Vigil(host, since, until, touching, watch.poller.retired_at if watch else None))
     return Vigils(tuple(found))

@@ -96,7 +96,7 @@ class Watches:
 
 
 def watches(now: datetime) -> Watches:
-    return Watches(tuple(Watch(poller, now) for poller in Poller.objects.order_by("host")), rings())
+    return Watches(tuple(Watch(poller, now) for poller in Poller.objects.on_duty()), rings())
 
 
 def rings() -> tuple[Ring, ...]:

@@ -104,7 +104,7 @@ def unhurried() -> Iterator[None]:
 
 def load(period: Period) -> Facts:
     """Read the facts. ``period.now`` is the moment of reading."""
-    watches = [Watch(poller, period.now) for poller in Poller.objects.all()]
+    watches = [Watch(poller, period.now) for poller in Poller.objects.on_duty()]
     if period.host:
         watches = [watch for watch in watches if watch.poller.host == period.host]
     choices, since = _choices()
