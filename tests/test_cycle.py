@@ -297,6 +297,22 @@ def test_a_file_that_moves_between_directories_is_one_run_and_never_gone(home: H
     assert not HealthChange.objects.filter(new=Health.GONE).exists()
 
 
+def test_a_file_that_was_moved_here_was_changed_when_it_was_moved(home: Home) -> None:
+    path = home.spec()
+    yesterday = (now() - timedelta(days=1)).timestamp()
+    os.utime(path, (yesterday, yesterday))
+    cycle = started(home)
+    cycle.run_once(now())
+    target = home.specs / "completed" / path.name
+    target.parent.mkdir(exist_ok=True)
+    path.rename(target)
+    cycle.run_once(now(), paths={str(path), str(target)})
+    cycle.run_once(now())
+    lag = Poller.objects.get().lag_ms
+    assert lag is not None
+    assert lag < 60_000
+
+
 def test_a_file_that_vanishes_is_gone_with_what_it_said(home: Home) -> None:
     path = home.spec(task_id="task-9")
     cycle = started(home)

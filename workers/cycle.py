@@ -585,8 +585,9 @@ class Cycle:
         if whole:
             self._cycle_ms = report.seconds * 1000
         elif scan.specs:
-            written = max(seen.stamp.mtime_ns for seen in scan.specs)
-            self._lag_ms = max(0.0, (time.time_ns() - written) / 1e6)
+            # not when it was written: a file that is moved or copied brings that along
+            changed = max(seen.stamp.ctime_ns for seen in scan.specs)
+            self._lag_ms = max(0.0, (time.time_ns() - changed) / 1e6)
 
 
 _KINDS = {Spec: "spec", Problem: "unreadable", Other: "other"}

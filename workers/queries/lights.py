@@ -73,8 +73,8 @@ class Limit(NamedTuple):
 LIMITS: dict[str, Limit] = {
     # Intervals that a full cycle takes. Beyond the first, verdicts that only time changes come late.
     "cycle": Limit(1.0, 5.0),
-    # Seconds from a file's change to its row. It goes by the file's own time, which a file that was moved or copied
-    # brings along, so that one old file makes it large: never bad by itself.
+    # Seconds from a file's change to its row. It goes by the clock of the file system, which on a network is not this
+    # host's: never bad by itself.
     "lag": Limit(5.0, None),
     # Seconds that the event loop of the web process was held up, which all its browsers wait.
     "loop": Limit(0.25, 1.0),
