@@ -17,6 +17,11 @@ class Quiet:
     ends: time
     zone: str = "UTC"
 
+    @classmethod
+    def between(cls, begins: time | None, ends: time | None, zone: str) -> Quiet | None:
+        """The stretch that a setting asks for; None where it has not both ends."""
+        return cls(begins, ends, zone) if begins is not None and ends is not None else None
+
     def end(self, now: datetime) -> datetime | None:
         """When the stretch that holds now ends, in UTC; None where none does.
 

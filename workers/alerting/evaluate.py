@@ -288,9 +288,6 @@ def read_settings() -> Settings:
 
 
 def _rule(rule: AlertRule, reach: list[int], least: Mapping[int, int]) -> Rule:
-    quiet = None
-    if rule.quiet_from is not None and rule.quiet_until is not None:
-        quiet = Quiet(rule.quiet_from, rule.quiet_until, rule.quiet_zone)
     return Rule(
         key=rule.pk,
         name=rule.name,
@@ -305,7 +302,7 @@ def _rule(rule: AlertRule, reach: list[int], least: Mapping[int, int]) -> Rule:
         cycles=rule.cycles,
         resolve_notice=rule.resolve_notice,
         repeat_minutes=rule.repeat_minutes,
-        quiet=quiet,
+        quiet=Quiet.between(rule.quiet_from, rule.quiet_until, rule.quiet_zone),
         muted_until=rule.muted_until,
         channels=frozenset(key for key in reach if key in least and least[key] <= rule.severity),
     )

@@ -27,9 +27,6 @@ TRIES = (Decision.Verdict.WOULD, Decision.Verdict.DOES)
 
 def bounds_of(policy: Policy) -> Bounds:
     """A policy's row in plain values."""
-    quiet = None
-    if policy.quiet_from is not None and policy.quiet_until is not None:
-        quiet = Quiet(policy.quiet_from, policy.quiet_until, policy.quiet_zone)
     return Bounds(
         deed=ACTIONS[policy.action].label.lower(),
         health=policy.health,
@@ -40,7 +37,7 @@ def bounds_of(policy: Policy) -> Bounds:
         most_an_hour=policy.most_an_hour,
         most_percent=policy.most_percent,
         breaker_failures=policy.breaker_failures,
-        quiet=quiet,
+        quiet=Quiet.between(policy.quiet_from, policy.quiet_until, policy.quiet_zone),
     )
 
 
