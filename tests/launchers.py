@@ -128,8 +128,11 @@ class Fleet:
         """Wait until a process has so many children of this command. Return their pids."""
 
         def children() -> list[int]:
-            lines = {child.pid: child.as_dict(["cmdline"])["cmdline"] for child in psutil.Process(pid).children()}
-            found = [child for child, argv in lines.items() if any(Path(arg).name == command for arg in argv or ())]
+            try:
+                lines = {child.pid: child.cmdline() for child in psutil.Process(pid).children()}
+            except psutil.NoSuchProcess:  # one that a shell forks for a moment
+                return []
+            found = [child for child, argv in lines.items() if any(Path(arg).name == command for arg in argv)]
             return found if len(found) == count else []
 
         return until(children)

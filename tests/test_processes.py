@@ -17,7 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from workers.coordination.layout import Layout
 from workers.coordination.records import ProcessKey
+from workers.coordination.traces import TraceReader
 from workers.ownership import ProcessTable
 from workers.processes import _portable_stat, _stat
 
@@ -259,7 +261,63 @@ def test_a_part_of_the_wrapper_that_heartbeat_pid_names_is_a_companion(fleet: Fl
     assert {process.pid for process in left.companions} == {process.pid for process in found.companions}
 
 
+def test_a_process_that_only_a_number_in_heartbeat_pid_ties_to_it_is_no_companion(fleet: Fleet, tmp_path: Path) -> None:
+    stranger = fleet.start("sleep", "600", cwd=tmp_path)
+    heartbeat = fleet.directory(ID) / "heartbeat.pid"
+    heartbeat.write_text(f"{stranger.pid}\n")
+    assert fleet.look(ID).companions == ()
+    other = fleet.headless("worker-777")
+    heartbeat.write_text(f"{other.pid}\n")
+    mine, theirs = fleet.find(fleet.claim(ID), fleet.claim("worker-777"))
+    assert mine.companions == ()
+    assert theirs.main
+    assert theirs.main.pid == other.pid
+
+
+def test_where_another_runs_own_process_begins_an_emitter_ends(fleet: Fleet) -> None:
+    """A wrapper that restarts its worker under another id is what heartbeat.pid names, and the new worker is below."""
+    directory = fleet.directory(ID)
+    other = fleet.directory("worker-777")
+    start = f"( cd {other}; exec {fleet.claude} -p ) &\nwhile :; do sleep 60; done\n"
+    fleet.script(f"agents/workers/{ID}/emit.sh", f"#!/bin/bash\n{start}")
+    emitter = fleet.start("/bin/bash", "./emit.sh", cwd=directory)
+    (directory / "heartbeat.pid").write_text(f"{emitter.pid}\n")
+    until(lambda: fleet.look("worker-777").main)
+    mine, theirs = fleet.find(fleet.claim(ID), fleet.claim("worker-777"))
+    assert theirs.main
+    assert emitter.pid in {process.pid for process in mine.companions}
+    assert not {process.pid for process in mine.companions} & set(pids(theirs))
+
+
 # -- pids that say something else now
+
+
+def test_a_single_look_knows_what_names_several_workers_as_their_launcher(fleet: Fleet) -> None:
+    launch = fleet.script(
+        "bin/launch",
+        f"#!/bin/bash\nfor id in $1 $2; do {fleet.claude} --worker $id & done; while :; do sleep 60; done\n",
+    )
+    launcher = fleet.start(launch, ID, "worker-777")
+    until(lambda: len(psutil.Process(launcher.pid).children()) == 3)
+    (together, _) = fleet.find(fleet.claim(ID), fleet.claim("worker-777"))
+    alone = fleet.table
+    alone.refresh(time.time())
+    found = alone.match(fleet.claim(ID), ids={ID, "worker-777"})
+    assert found.main
+    assert together.main
+    assert found.main.pid == together.main.pid != launcher.pid
+    assert launcher.pid not in pids(found)
+
+
+def test_a_pid_file_from_the_future_was_written_when_its_inode_says(fleet: Fleet) -> None:
+    path = fleet.directory(ID) / "worker.pid"
+    path.write_text(f"{os.getpid()}\n")
+    os.utime(path, (4_000_000_000, 4_000_000_000))
+    later = fleet.start("sleep", "600")
+    traces = TraceReader(Layout(fleet.home)).look({ID}, time.time())[ID]
+    assert traces.pid_file
+    started = datetime.fromtimestamp(psutil.Process(later.pid).create_time(), UTC)
+    assert traces.pid_file.written_at <= started + timedelta(seconds=2)
 
 
 def test_a_reused_pid_another_host_another_programs_name(fleet: Fleet) -> None:

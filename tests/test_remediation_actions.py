@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from django.db import connection
 
@@ -190,6 +191,53 @@ def test_a_pid_file_that_names_this_very_process_is_not_believed(workshop: Works
     workshop.fleet.write_pid("w-1", os.getpid())
     assert workshop.worker_after_cycle().health == "zombie"
     assert workshop.repair("clean-up").state == "done"
+
+
+def test_what_only_a_number_names_is_never_signalled(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.zombie()
+    stranger = workshop.fleet.start("sleep", "600", cwd=tmp_path)
+    (workshop.fleet.directory("w-1") / "heartbeat.pid").write_text(f"{stranger.pid}\n")
+    done = workshop.repair("clean-up")
+    assert done.state == "done", done.error
+    assert "stop" not in steps(done)
+    assert lives(stranger.pid)
+
+
+def test_what_started_two_workers_survives_the_restart_of_one(workshop: Workshop) -> None:
+    fleet = workshop.fleet
+    launch = fleet.script(
+        "bin/launch",
+        f"#!/bin/bash\nfor id in $1 $2; do setsid {fleet.claude} --worker $id & done; while :; do sleep 5; done\n",
+    )
+    for name in ("w-1", "w-2"):
+        workshop.stalled(name)
+    launcher = fleet.start(launch, "w-1", "w-2")
+    until(lambda: len(children(launcher.pid)) >= 3)
+    done = workshop.repair("force-fail")
+    assert done.state == "done", done.error
+    assert lives(launcher.pid)
+    assert workshop.worker_after_cycle("w-2").health != Health.ZOMBIE
+
+
+def test_a_pid_that_has_become_another_programs_is_not_believed_because_its_spec_was_rewritten(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """A restart writes the spec anew with the old pid in it, and so does every heartbeat of an emitter that is left."""
+    stranger = workshop.fleet.start("sleep", "600", cwd=tmp_path)
+    path = workshop.stalled(execution__pid=stranger.pid)
+    began = datetime.fromtimestamp(psutil.Process(stranger.pid).create_time(), UTC)
+    long_ago = (began - timedelta(minutes=1)).timestamp()
+    os.utime(path, (long_ago, long_ago))
+    assert workshop.worker_after_cycle().health == Health.ZOMBIE
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert workshop.worker_after_cycle().health == Health.ZOMBIE
+    done = workshop.repair("restart")
+    assert done.state == "done", done.error
+    assert str(stranger.pid) not in detail(done, "watch")
+    assert workshop.calls("started")
+    workshop.cycle()
+    assert workshop.repair("force-fail").state == "done"
+    assert lives(stranger.pid)
 
 
 def test_evidence_is_kept_before_anything_is_touched(workshop: Workshop) -> None:

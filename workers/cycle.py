@@ -341,9 +341,7 @@ class Cycle:
         return paths
 
     def _claim(self, run: Run) -> Claim:
-        seen = run.file
-        written_at = moment_of(seen.stamp) if seen and run.spec and run.spec.pid else None
-        return make_claim(self.layout, run.key.worker_id, run.spec, run.born, written_at, run.traces)
+        return make_claim(self.layout, run.key.worker_id, run.spec, run.born, run.told_pid_at, run.traces)
 
     def _living(self, pid: int) -> Process | None:
         entry = self.processes.living(pid)

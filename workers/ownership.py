@@ -12,7 +12,7 @@ import re
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
@@ -47,7 +47,7 @@ class Claim:
     worker_dir: str  # absolute, "" where the id is no safe path component
     pid_file: PidFile | None
     spec_pid: int | None
-    spec_pid_written_at: datetime | None  # mtime of the spec
+    spec_pid_written_at: datetime | None  # when the spec that named it first had been written
     companion: PidFile | None = None
     host: str = ""  # the one its spec names, "" if none
 
@@ -62,8 +62,8 @@ def make_claim(
 ) -> Claim:
     """Put together what the coordination directory says of a run's processes.
 
-    ``born`` is when it was created if that can be believed, ``written_at`` the time of the spec's last write: a pid in
-    it was true then.
+    ``born`` is when it was created if that can be believed, ``written_at`` when the spec had been written that named
+    its pid first: it was true then, and has not become true again by every heartbeat that rewrites the spec.
     """
     return Claim(
         worker_id=worker_id,
@@ -128,6 +128,7 @@ class ProcessTable(LivingProcesses):
         self._looks: dict[Hashable, _Look] = {}
         self._found: dict[Hashable, WorkerProcesses] = {}
         self._runs: defaultdict[str, set[Hashable]] = defaultdict(set)  # worker id -> runs
+        self._ids: Container[str] = self._runs  # the workers that a command may name
         self._claimants: defaultdict[int, set[Hashable]] = defaultdict(set)  # pid that is written down -> runs
         self._mains: defaultdict[int, set[Hashable]] = defaultdict(set)  # pid of a main process -> runs
 
@@ -148,10 +149,6 @@ class ProcessTable(LivingProcesses):
         """
         todo: set[Hashable] = set()
         for run, claim in claims.items():
-            if (
-                claim.spec_pid is None and claim.spec_pid_written_at
-            ):  # then a spec that is merely rewritten, as by every heartbeat, changes nothing
-                claim = replace(claim, spec_pid_written_at=None)
             if self._claims.get(run) != claim:
                 self._remember(run, claim)
                 todo.add(run)
@@ -209,15 +206,21 @@ class ProcessTable(LivingProcesses):
                 del index[value]
         del self._found[run]
 
-    def match(self, claim: Claim, others: Container[int] = frozenset()) -> WorkerProcesses:
+    def match(
+        self, claim: Claim, others: Container[int] = frozenset(), ids: Container[str] = frozenset()
+    ) -> WorkerProcesses:
         """Find the processes of one run and remember nothing.
 
         ``others`` are the pids of other runs' main processes: this run's tree ends there, and only a pid that is
-        written down for it can make one of them this run's own.
+        written down for it can make one of them this run's own. ``ids`` are those of all live runs: a command that
+        names several of them has started them, and is none of them.
         """
-        look = _Look()
-        self._search(look, claim, Evidence, lambda pid, evidence: pid in others and evidence > Evidence.PID)
-        return self._describe(look, claim, lambda pid: pid in others)
+        look, self._ids = _Look(), ids
+        try:
+            self._search(look, claim, Evidence, lambda pid, evidence: pid in others and evidence > Evidence.PID)
+            return self._describe(look, claim, lambda pid: pid in others)
+        finally:
+            self._ids = self._runs
 
     def _remember(self, run: Hashable, claim: Claim) -> None:
         if run in self._claims:
@@ -361,7 +364,9 @@ class ProcessTable(LivingProcesses):
                 continue
             if self._is_companion(entry, claim) or self._inherited(entry, claim, evidence, taken):
                 continue
-            if evidence is Evidence.ARGUMENT and self._of_another_home(entry, claim.worker_id):
+            if evidence is Evidence.ARGUMENT and (
+                self._names_several(entry) or self._of_another_home(entry, claim.worker_id)
+            ):
                 continue
             if self.living(pid) is not entry:
                 continue
@@ -382,22 +387,24 @@ class ProcessTable(LivingProcesses):
 
     def _choose(self, look: _Look, claim: Claim, evidence: Evidence, pool: list[Entry], taken: Taken) -> None:
         """Take the oldest, and from there the topmost ancestor for which anything speaks."""
-        main = min(pool, key=lambda entry: (self._named(entry) > 1, entry.process.key.start_ticks, entry.process.pid))
+        main = min(
+            pool, key=lambda entry: (self._names_several(entry), entry.process.key.start_ticks, entry.process.pid)
+        )
         proofs = {entry.process.pid: evidence for entry in pool}
         for weaker in (kind for kind in Evidence if kind > evidence):
             for entry in self._pool(claim, weaker, taken):
-                if self._named(entry) <= 1:  # what names several workers has started this one, but is not it
+                if not self._names_several(entry):
                     proofs.setdefault(entry.process.pid, weaker)
         for ancestor in self.ancestors(main):
-            if ancestor.process.pid in proofs and self._named(ancestor) <= 1:
+            if ancestor.process.pid in proofs and not self._names_several(ancestor):
                 main = ancestor
         proof, probe = FOUND_BY[proofs[main.process.pid]]
         look.main, look.evidence, look.found_by = main, evidence, proof
         look.source = f"/proc/{main.process.pid}/{probe}" if LINUX else f"process {main.process.pid}"
 
-    def _named(self, entry: Entry) -> int:
-        """Count the workers that a command names."""
-        return sum(word in self._runs for word in entry.command.words)
+    def _names_several(self, entry: Entry) -> bool:
+        """Whether a command names several workers: it has started them, and is none of them."""
+        return sum(word in self._ids for word in entry.command.words) > 1
 
     def _inherited(self, entry: Entry, claim: Claim, evidence: Evidence, taken: Taken) -> bool:
         """Whether the evidence is only passed on from a process that is another run's own.
@@ -420,11 +427,11 @@ class ProcessTable(LivingProcesses):
     def _describe(self, look: _Look, claim: Claim, end: Callable[[int], bool]) -> WorkerProcesses:
         if reason := self._elsewhere(claim):
             return WorkerProcesses(hidden=reason)
-        companions = self._companions(claim, look.main)
+        companions = self._companions(claim, look.main, end)
         tree: dict[int, Entry] = {}
         if look.main:
             roots = [look.main, *self._orphans(look, claim, end)]
-            tree = self._tree(roots, companions.keys(), end)
+            tree = self._tree(roots, companions.keys(), end, but=(Kind.COMPANION, Kind.MULTIPLEXER))
         return WorkerProcesses(
             main=look.main.process if look.main else None,
             found_by=look.found_by,
@@ -435,8 +442,10 @@ class ProcessTable(LivingProcesses):
             hidden="" if look.main else self._why_hidden(claim),
         )
 
-    def _tree(self, roots: list[Entry], apart: Container[int], end: Callable[[int], bool]) -> dict[int, Entry]:
-        """Collect processes and their descendants, breadth first, main first."""
+    def _tree(
+        self, roots: list[Entry], apart: Container[int], end: Callable[[int], bool], but: Container[Kind]
+    ) -> dict[int, Entry]:
+        """Collect processes and their descendants, breadth first, main first; but for kinds that are no part of it."""
         found = {root.process.pid: root for root in roots}
         queue = list(found)
         for pid in queue:
@@ -444,7 +453,7 @@ class ProcessTable(LivingProcesses):
                 if child in found or child in apart or child in self.ours or end(child):
                     continue
                 entry = self.living(child)
-                if entry and entry.command.kind not in (Kind.COMPANION, Kind.MULTIPLEXER):
+                if entry and entry.command.kind not in but:
                     found[child] = entry
                     queue.append(child)
         return found
@@ -463,7 +472,7 @@ class ProcessTable(LivingProcesses):
                     own.append(entry)
         return own
 
-    def _companions(self, claim: Claim, main: Entry | None) -> dict[int, Entry]:
+    def _companions(self, claim: Claim, main: Entry | None, end: Callable[[int], bool]) -> dict[int, Entry]:
         """Find the heartbeat emitters of an id, whichever run they were started for, with what they started.
 
         An emitter that outlived its worker writes into the spec of the next run of that id.
@@ -475,12 +484,14 @@ class ProcessTable(LivingProcesses):
         ]
         if main:
             below = [entry for entry in self.below(main) if self._emits(entry.process.pid, claim.worker_id)]
-            roots += [entry for entry in below if not (entry.command.words - {claim.worker_id}) & self._runs.keys()]
-        found: dict[int, Entry] = {}
-        for root in roots:
-            if root and root is not main and root.process.pid not in self.ours:
-                found |= {entry.process.pid: entry for entry in (root, *self.below(root)) if entry is not main}
-        return found
+            roots += [entry for entry in below if not any(word in self._ids for word in _others(entry, claim))]
+        apart = {main.process.pid} if main else set()
+        own = [root for root in roots if root and self._may_be_stopped(root, apart, end)]
+        return self._tree(own, apart, end, but=(Kind.MULTIPLEXER,))
+
+    def _may_be_stopped(self, entry: Entry, apart: Container[int], end: Callable[[int], bool]) -> bool:
+        pid = entry.process.pid
+        return pid not in apart and pid not in self.ours and not end(pid) and entry.command.kind is not Kind.MULTIPLEXER
 
     def _emits(self, pid: int, worker_id: str) -> bool:
         entry = self.entries[pid]
@@ -488,12 +499,28 @@ class ProcessTable(LivingProcesses):
         return emitter and not self._of_another_home(entry, worker_id)
 
     def _emitter(self, claim: Claim) -> Entry | None:
-        """Return the process that heartbeat.pid names, whatever its command: it may be a part of the wrapper."""
+        """Return the process that heartbeat.pid names, whatever its command: it may be a part of the wrapper.
+
+        The number alone proves nothing: it may be another program's by now, or have been nonsense from the start.
+        """
         file = claim.companion
         if file is None or (claim.pid_file and claim.pid_file.pid == file.pid):
             return None
         entry = self.living(file.pid)
-        return entry if entry and entry.process.started_at <= file.written_at + CLOCK_TOLERANCE else None
+        if entry is None or entry.process.started_at > file.written_at + CLOCK_TOLERANCE:
+            return None
+        return entry if self._speaks_for(entry, claim) else None
+
+    def _speaks_for(self, entry: Entry, claim: Claim) -> bool:
+        """Whether anything but a number ties a process to a run: its place, its words, or what started it."""
+        if f"{entry.process.cwd}/".startswith(f"{self._directory(claim)}/"):
+            return True
+        if entry.worker_id == claim.worker_id and self._at_home(entry.process.cwd):
+            return True
+        if claim.worker_id in entry.command.words and not self._of_another_home(entry, claim.worker_id):
+            return True
+        wrapper = {claim.pid_file.pid if claim.pid_file else None, claim.spec_pid} - {None}
+        return any(one.process.pid in wrapper for one in self.ancestors(entry))
 
     def _is_companion(self, entry: Entry, claim: Claim) -> bool:
         """Whether a process is an emitter or was started by one."""
@@ -553,6 +580,11 @@ def _ids_in(entry: Entry, known: Container[str]) -> set[str]:
     """The ids of watched workers that a command line names, anywhere in its text but only in full."""
     words = {word.removesuffix(".json") for arg in entry.process.argv for word in _WORD.findall(arg)}
     return {word for word in (*words, entry.process.cwd.rpartition("/")[2]) if word in known}
+
+
+def _others(entry: Entry, claim: Claim) -> Set[str]:
+    """What a command names beside this worker."""
+    return entry.command.words - {claim.worker_id}
 
 
 def _clock(moment: datetime) -> str:

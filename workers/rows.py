@@ -32,6 +32,7 @@ SHOWN_FIELDS = (
 QUIET_FIELDS = (
     *("file_mtime", "seen_alive_at", "progress_changed_at", "last_log_at", "last_log_path", "last_cpu_at"),
     *("pid_start_ticks", "process_count", "processes", "cpu_percent", "rss_bytes", "sampled_at", "as_of"),
+    *("told_pid", "told_pid_at"),
 )
 
 
@@ -97,6 +98,7 @@ def quiet_values(run: Run, now: datetime) -> Row:
         as_json([process_value(process, sample) for process in run.processes.tree[:200]]),
         *((sample.cpu_percent, sample.rss_bytes, moment(sample.at)) if sample else (None, None, None)),
         moment(now),
+        *(run.told_pid, moment(run.told_pid_at)),
     )
 
 
@@ -137,6 +139,8 @@ def restore(row: dict[str, Any]) -> Run:
         first_seen_at=first_seen,
         pk=row["id"],
         started_at=moments["started_at"],
+        told_pid=row["told_pid"],
+        told_pid_at=moments["told_pid_at"],
         health=Health(row["health"]),
         health_since=moments["health_since"],
         stored=tuple(known[name] for name in SHOWN_FIELDS),

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from .coordination.files import moment_of
+from .coordination.files import moment_of, written_by
 from .coordination.records import (
     CheckIn,
     Other,
@@ -52,6 +52,10 @@ class Run:
     memory: Memory = field(default_factory=Memory)
     pk: int = 0  # 0: not stored yet
     started_at: datetime | None = None  # as its spec in active/ said last
+    told_pid: int | None = None  # the one that its spec named last
+    told_pid_at: datetime | None = (
+        None  # when the spec had been written that named it first: it is rewritten all the time
+    )
     pm: PmEntry | None = None
     checkin: CheckIn | None = None  # the newest check-in file seen; the PM daemon deletes it after reading
     traces: Traces | None = None
@@ -188,6 +192,12 @@ class Run:
                 self.health_since = min((spec.ended_at if spec else None) or moment_of(seen.stamp), now)
         self.verdict = verdict
 
+    def note_told_pid(self, seen: SpecSeen) -> None:
+        """Remember since when its spec names a pid. Rewritten, it proves nothing anew."""
+        pid = seen.content.pid if isinstance(seen.content, Spec) else None
+        if pid and pid != self.told_pid:
+            self.told_pid, self.told_pid_at = pid, written_by(seen.stamp)
+
     def note_progress(self, now: datetime) -> None:
         """Remember a change of progress: a sign of life. The first figure that is seen is none."""
         progress, before = self.progress(), self.memory.progress_pct
@@ -240,6 +250,7 @@ class Roster:
             self.runs[key] = run
             affected = [other for other in affected if other is not run]
         self._note_attempt(run, seen, now)
+        run.note_told_pid(seen)
         run.files[seen.path] = seen
         run.missed = 0
         self.by_path[seen.path] = key

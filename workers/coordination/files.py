@@ -28,6 +28,14 @@ def moment_of(stamp: FileStamp) -> datetime:
     return datetime.fromtimestamp(min(max(stamp.mtime_ns / 1e9, 0.0), _LAST_MOMENT), UTC)
 
 
+def written_by(stamp: FileStamp) -> datetime:
+    """Return the latest moment at which a file can have been written.
+
+    The time of a file can be set to any, one to come as well; that of its inode cannot.
+    """
+    return min(moment_of(stamp), moment_of(stamp._replace(mtime_ns=stamp.ctime_ns)))
+
+
 def is_younger(stamp: FileStamp, seconds: float, now: float) -> bool:
     """Whether a file was written less than that long ago; one from the future was not."""
     return -1.0 < now - stamp.mtime_ns / 1e9 < seconds

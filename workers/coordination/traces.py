@@ -24,6 +24,7 @@ from .files import (
     printable,
     read_whole,
     stamp_of,
+    written_by,
 )
 from .layout import AGENTS_WORKER_LOGS, AGENTS_WORKERS, Layout
 from .parser import parse_heartbeat, parse_pid, parse_status
@@ -236,7 +237,7 @@ class TraceReader:
         data, written = read[0], moment_of(stamp)
         if path.endswith(".pid"):
             pid = parse_pid(data)
-            return pid if isinstance(pid, Problem) else PidFile(pid, written, path)
+            return pid if isinstance(pid, Problem) else PidFile(pid, written_by(stamp), path)
         if path.endswith("heartbeat.json"):
             return parse_heartbeat(data, path, written, worker_id)
         return parse_status(data, path, written)

@@ -62,6 +62,8 @@ class Worker(models.Model):
     last_cpu_at = models.DateTimeField(null=True, help_text="Last time its tree used more than 1 % of a core.")
     pid = models.IntegerField(null=True)
     pid_start_ticks = models.BigIntegerField(null=True)
+    told_pid = models.BigIntegerField(null=True, help_text="The pid that its spec names.")
+    told_pid_at = models.DateTimeField(null=True, help_text="When the spec had been written that named it first.")
     pid_found_by = models.CharField(max_length=100, blank=True)
     process_count = models.IntegerField(default=0)
     processes = models.JSONField(default=list, help_text="The process tree: pid, parent, start, command line, user.")

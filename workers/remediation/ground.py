@@ -87,9 +87,15 @@ class Ground:
     # -- processes
 
     def look(self, worker: Worker, spec: Spec | None, written_at: datetime | None) -> WorkerProcesses:
-        """Look at this moment for the processes of a run. Only what is not another run's own is found."""
-        taken = Worker.objects.filter(host=self.host, live=True, pid__isnull=False, process_gone_at=None)
-        others = list(taken.exclude(pk=worker.pk).values_list("pid", "pid_start_ticks"))
+        """Look at this moment for the processes of a run. Only what is not another run's own is found.
+
+        ``written_at`` is when the spec was written; a pid that it named before has been true since then only.
+        """
+        live = Worker.objects.filter(host=self.host, live=True).order_by()
+        rows = list(live.values_list("pk", "worker_id", "pid", "pid_start_ticks", "process_gone_at"))
+        others = [(pid, ticks) for pk, _, pid, ticks, gone_at in rows if pid and not gone_at and pk != worker.pk]
+        if spec and spec.pid and spec.pid == worker.told_pid:
+            written_at = worker.told_pid_at
         now = time.time()
         traces = TraceReader(self.layout).look({worker.worker_id}, now, {worker.worker_id}).get(worker.worker_id)
         born = spec.created_at if spec else None
@@ -101,9 +107,9 @@ class Ground:
             theirs = {
                 pid
                 for pid, ticks in others
-                if pid and (entry := self._processes.entries.get(pid)) and entry.process.key.start_ticks == ticks
+                if (entry := self._processes.entries.get(pid)) and entry.process.key.start_ticks == ticks
             }
-            return self._processes.match(claim, theirs)
+            return self._processes.match(claim, theirs, {worker_id for _, worker_id, *_ in rows})
 
     def alive(self, key: ProcessKey) -> bool:
         return self._processes.alive(key)
