@@ -161,6 +161,11 @@ def bystander(fleet: Fleet, what: str, tmp_path: Path) -> None:
         case "Relay Web itself":
             script = Path(__file__).resolve().parent.parent / "manage.py"
             fleet.start(sys.executable, "-c", idle, script, "remediate", "restart", ID)
+        case "Relay Web of another checkout":
+            checkout = tmp_path / "checkout"
+            (checkout / "relay_web").mkdir(parents=True)
+            (checkout / "relay_web/settings.py").touch()
+            fleet.start(sys.executable, "-c", idle, "manage.py", "remediate", "restart", ID, cwd=checkout)
 
 
 BYSTANDERS = [
@@ -169,6 +174,7 @@ BYSTANDERS = [
     *("a shell with it as an argument of its script", "a shell prompt in its directory"),
     *("a login shell in its directory", "watch", "worker-0010", "worker-001-restart-1"),
     *("a worker of this id in another home", "its directory in another home", "Relay Web itself"),
+    "Relay Web of another checkout",
 ]
 
 
@@ -402,7 +408,7 @@ def test_a_pid_file_that_names_our_own_process_is_refused(fleet: Fleet) -> None:
         fleet.write_pid(ID, pid)
         found = fleet.look(ID, created_at=None)
         assert found.main is None
-        assert "Relay Web itself" in found.rejected[0]
+        assert "Relay Web itself", "Relay Web of another checkout" in found.rejected[0]
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31 + 5, 10**15])

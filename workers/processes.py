@@ -33,7 +33,7 @@ MOST_OPEN_FILES = 40
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 LINUX = sys.platform == "linux"
-OUR_SCRIPT = str(Path(__file__).resolve().parent.parent / "manage.py")
+OUR_SETTINGS = "relay_web/settings.py"  # beside the manage.py of any checkout
 OUR_WEB = "relay_web.asgi:application"
 
 Value = TypeVar("Value")
@@ -510,7 +510,7 @@ class LivingProcesses:
         for pid in self.by_word.get(OUR_WEB, set()) | self.by_word.get("manage.py", set()):
             process = self.entries[pid].process
             scripts = [Path(process.cwd, arg) for arg in process.argv if arg.endswith("manage.py")]
-            if OUR_WEB in process.argv or any(os.path.realpath(script) == OUR_SCRIPT for script in scripts):
+            if OUR_WEB in process.argv or any(os.access(script.parent / OUR_SETTINGS, os.F_OK) for script in scripts):
                 ours.add(pid)
         return ours
 
