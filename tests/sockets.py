@@ -12,6 +12,8 @@ from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.test import Client
 
+from .markup import flat
+
 
 class Socket:
     """One socket, and the frames that came over it."""
@@ -31,8 +33,8 @@ class Socket:
             text = str(message.get("text", message))
             self.frames.append(text)
             await self.seen(text)
-            if re.search(pattern, text):
-                return text
+            if re.search(pattern, flat(text)):
+                return flat(text)
         raise AssertionError(f"no frame like {pattern!r} among {[text[:120] for text in self.frames[-20:]]}")
 
     async def seen(self, text: str) -> None:

@@ -32,6 +32,8 @@ from workers.charts.plot import HEAD_WITH_MARKS, PLOT
 from workers.charts.units import count, duration, percent, short_count, ticks
 from workers.views.chart_samples import GROUPS
 
+from .markup import flat
+
 SAMPLES = [chart for group in GROUPS for chart in group.charts]
 HOSTILE = "<script>alert(1)</script>\"'&"
 values = st.one_of(st.none(), st.floats(0, 1e15))
@@ -411,8 +413,8 @@ def test_a_link_is_in_the_drawing_and_in_the_table_but_not_on_nothing(kind: type
 
 def test_the_legend_is_a_pattern_a_shape_and_a_word() -> None:
     chart = Columns("Title", ["a"], [Series("Zombie", [1], "zombie"), Series("Late", [1], "late")])
-    page = html(chart).replace("\n", "")
+    page = flat(html(chart))
     assert re.search(
-        r'<li class="zombie"><svg.*?fill="url\(#chart-title-0\)".*?<i aria-hidden="true">◌</i>Zombie', page
+        r'<li class="zombie"> <svg.*?fill="url\(#chart-title-0\)".*?<i aria-hidden="true">◌</i> Zombie', page
     )
-    assert re.search(r'<li class="late"><svg.*?fill="url\(#chart-title-1\)".*?<i aria-hidden="true">◐</i>Late', page)
+    assert re.search(r'<li class="late"> <svg.*?fill="url\(#chart-title-1\)".*?<i aria-hidden="true">◐</i> Late', page)

@@ -42,6 +42,7 @@ from workers.queries.detector import (
 from workers.queries.period import Period
 
 from . import factories
+from .markup import flat
 
 NOW = datetime(2026, 3, 30, 9, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -265,7 +266,7 @@ def drawn(found: Detector, user: User | None = None) -> str:
     request = RequestFactory().get("/history/")
     if user:
         request.user = user
-    return render_to_string("workers/history/detector.html", {"detector": found}, request)
+    return flat(render_to_string("workers/history/detector.html", {"detector": found}, request))
 
 
 @pytest.mark.django_db

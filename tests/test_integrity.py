@@ -30,6 +30,7 @@ from workers.runs import Roster
 
 from . import factories
 from .conftest import Home, iso
+from .markup import flat
 from .repairs import Workshop
 
 ACTIVE = "coordination/worker-specs/active"
@@ -476,7 +477,7 @@ def test_strangers_sign_in_and_nobody_posts(client: Client, as_viewer: Client) -
 def test_an_empty_page_says_which_kind_of_empty_it_is(as_viewer: Client) -> None:
     assert "Nothing odd was found" in as_viewer.get("/integrity/").content.decode()
     store()
-    page = as_viewer.get("/integrity/?kind=orphan").content.decode()
+    page = flat(as_viewer.get("/integrity/?kind=orphan").content.decode())
     assert "Nothing odd matches" in page
     assert "1 finding is hidden by the filter" in page
 
@@ -532,7 +533,7 @@ def test_a_viewer_sees_them_disabled_and_why(as_viewer: Client) -> None:
 @pytest.mark.django_db
 def test_the_header_leads_here(as_viewer: Client) -> None:
     factories.poller(unreadable=3)
-    page = as_viewer.get("/").content.decode()
+    page = flat(as_viewer.get("/").content.decode())
     assert re.search(r'href="/integrity/\?kind=unreadable"[^>]*>.*?3 unreadable', page)
     assert re.search(r'<a href="/integrity/">Integrity</a>', page)
 

@@ -46,6 +46,7 @@ from workers.queries.lights import (
 from workers.vitals import BEATS, Vitals
 
 from . import factories
+from .markup import flat
 from .sockets import Socket, opened
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -389,10 +390,10 @@ def test_how_long_a_change_took_and_how_long_one_waits_is_looked_up() -> None:
 @pytest.mark.parametrize("address", ["/", "/events/", "/integrity/", "/processes/", "/remediations/"])
 def test_every_page_has_the_row(as_viewer: Client, address: str) -> None:
     factories.poller(pm_alive=False)
-    page = as_viewer.get(address).content.decode()
+    page = flat(as_viewer.get(address).content.decode())
     assert page.count('id="lights"') == 1
     assert re.search(r'<span class="light bad" data-host="host-a">.{1,400}It is not running: no loop since', page)
-    names = re.findall(r'<span class="light \w+[^>]*><button[^>]*><i aria-hidden="true"></i>([^<]+)<', page)
+    names = re.findall(r'<span class="light \w+[^>]*> <button[^>]*> <i aria-hidden="true"></i> ([^<]+)<', page)
     assert names[:3] == ["Poller", "PM daemon", "Web"]
 
 

@@ -15,6 +15,7 @@ from workers.health import Health
 from workers.models import Worker
 
 from .conftest import Home, client_of, iso, person
+from .markup import flat
 
 pytestmark = pytest.mark.django_db
 STDOUT = "agents/workers/w-1/logs/stdout.log"
@@ -31,7 +32,7 @@ def worker(db: None, home: Home, settings: Any) -> Worker:
 def get(client: Client, address: str, **headers: str) -> str:
     response = client.get(address, headers=headers)
     assert response.status_code == 200, response.status_code
-    return response.content.decode()
+    return flat(response.content.decode())
 
 
 # Who may

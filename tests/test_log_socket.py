@@ -21,6 +21,7 @@ from workers.models import LogRelay, Worker
 
 from .conftest import Home, client_of, person
 from .log_socket import following
+from .markup import flat
 
 pytestmark = pytest.mark.django_db(transaction=True)
 T = TypeVar("T")
@@ -233,7 +234,7 @@ async def test_a_log_of_another_host_is_followed_through_its_poller(as_viewer: C
 
 
 async def test_pages_of_another_hosts_logs_are_answered_redacted(as_viewer: Client, far: Worker) -> None:
-    page = (await db(as_viewer.get, "/workers/w-1/logs/?q=before")).content.decode()
+    page = flat((await db(as_viewer.get, "/workers/w-1/logs/?q=before")).content.decode())
     assert "relayed by host-b" in page
     assert "password=[redacted]" in page
     assert "1 line with" in page

@@ -23,6 +23,7 @@ from workers.roles import ROLES
 
 from . import factories
 from .conftest import client_of, person
+from .markup import flat
 
 pytestmark = pytest.mark.django_db
 State = Remediation.State
@@ -561,7 +562,7 @@ def buttons(client: Client, worker: Worker) -> dict[str, str]:
     page = client.get(worker.get_absolute_url()).content.decode()
     section = page[page.index('<section id="remediate"') :]
     section = section[: section.index("</section>")]
-    return {re.search('value="([^"]+)"', tag)[1]: tag for tag in re.findall("<button.*?</button>", section)}  # type: ignore[index]
+    return {re.search('value="([^"]+)"', tag)[1]: tag for tag in re.findall("<button.*?</button>", flat(section))}  # type: ignore[index]
 
 
 def test_the_page_of_a_worker_lists_the_table_of_actions(as_operator: Client, zombie: Worker) -> None:

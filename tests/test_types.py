@@ -20,6 +20,7 @@ from workers.queries.period import Period
 from workers.queries.types import HEADER, TypeRow, Types, table, worker_types
 
 from . import factories
+from .markup import flat
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 30, 9, 30, tzinfo=UTC)
@@ -48,7 +49,7 @@ def row(types: Types, name: str = "scan") -> TypeRow:
 
 
 def drawn(types: Types) -> str:
-    return render_to_string("workers/history/types.html", {"types": types})
+    return flat(render_to_string("workers/history/types.html", {"types": types}))
 
 
 def test_each_type_has_its_outcomes_and_durations() -> None:

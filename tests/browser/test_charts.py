@@ -69,7 +69,7 @@ def test_days_that_nobody_watched_say_so(charts: Page) -> None:
 def test_cells_bars_points_and_marks_show_what_they_are(charts: Page) -> None:
     heat, shares, lines, month = (drawn(charts, each) for each in (HEAT[0], SHARES[0], LINES[0], COLUMNS[1]))
     heat.get_by_role("img", name="Sun 00:00: no data").hover()
-    expect(tip(heat)).to_have_text("Sun 00:00no data")
+    expect(tip(heat)).to_have_text("Sun 00:00 no data")
     shares.get_by_role("img", name="implementation-worker: ").focus()
     expect(tip(shares)).to_contain_text("< 0.1 % (1 min 15 s)")
     lines.get_by_role("img", name="18 Nov: ").hover()

@@ -233,7 +233,7 @@ def test_a_healthy_one_is_force_failed_while_somebody_else_looks_on(seat: Callab
     open_worker(page, run)
     open_worker(other, run)
     buttons = other.locator("#remediate button")
-    expect(buttons.nth(2)).to_have_text("Force failYour role may not do that; ask an operator or an admin")
+    expect(buttons.nth(2)).to_have_text("Force fail Your role may not do that; ask an operator or an admin")
     list_page = seat("viewer")
     list_page.goto("/remediations/")
     live(list_page)
@@ -256,7 +256,7 @@ def test_a_healthy_one_is_force_failed_while_somebody_else_looks_on(seat: Callab
     expect(other.locator("#remediations li").first).to_contain_text("Force fail by operator")
     expect(other.locator("#remediations .outcome").first).to_have_text("done")
     assert any("operator has begun: force fail" in text for text in texts_seen(seen))
-    expect(buttons.nth(3)).to_have_text("Recover taskYour role may not do that; ask an operator or an admin")
+    expect(buttons.nth(3)).to_have_text("Recover task Your role may not do that; ask an operator or an admin")
     assert all(buttons.nth(number).is_disabled() for number in range(4)), "a push brings nobody a button"
     assert other.evaluate("window.stayed")
 
