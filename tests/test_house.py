@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,11 @@ def test_a_wrong_edge_would_be_found() -> None:
     """The walk itself sees imports of every form, also inside functions."""
     source = "def f():\n    from .. import ingest\n    from ..views import fleet\n    import workers.models\n"
     assert imports(source, ("coordination",)) >= {"ingest", "views", "models"}
+
+
+def test_no_tag_of_a_template_is_broken_over_two_lines() -> None:
+    """Django takes such a one for text, and the page shows it to people."""
+    texts = {path: path.read_text() for path in (ROOT / "templates").rglob("*.html")}
+    broken = {path.name for path, text in texts.items() if re.search(r"\{\{[^}]*\n|\{%[^%]*\n", text)}
+    assert texts
+    assert not broken

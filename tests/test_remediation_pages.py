@@ -304,6 +304,12 @@ def test_without_a_poller_the_card_says_so(as_operator: Client, zombie: Worker) 
     assert "it can be withdrawn" in said(answer)
 
 
+def test_the_end_of_each_log_from_before_is_shown_line_by_line(as_viewer: Client, zombie: Worker) -> None:
+    logs = [{"path": "logs/stdout.log", "bytes": 26, "lines": ["reading <input>", "writing"]}]
+    it = factories.repair(zombie, State.DONE, evidence={"processes": [], "logs": logs})
+    assert "reading &lt;input&gt;\nwriting</pre>" in as_viewer.get(it.get_absolute_url()).content.decode()
+
+
 def test_what_a_worker_says_of_itself_is_never_markup(as_operator: Client) -> None:
     factories.poller()
     bad = '<script>alert("1")</script>$(rm -rf .)'

@@ -9,7 +9,9 @@ import pytest
 from django.test import Client
 
 from workers.cycle import Cycle
+from workers.health import Health
 
+from . import factories
 from .conftest import Home, iso
 
 
@@ -28,3 +30,13 @@ def test_it_shows_the_command_of_each_process_of_the_worker(home: Home, as_viewe
             process.kill()
     assert f'<span class="num">{process.pid}</span>' in page
     assert "<code>sleep 417</code>" in page
+
+
+@pytest.mark.django_db
+def test_the_lines_that_speak_for_a_reason_stand_below_it(as_viewer: Client) -> None:
+    lines = ["12:00:01 429 Too Many Requests", "12:00:31 429 Too <b>Many</b> Requests"]
+    reason = {"text": "It is rate limited", "source": "logs/stdout.log", "side": "for", "at": None, "lines": lines}
+    worker = factories.add(Health.STALLED, reasons=[reason])
+    page = as_viewer.get(worker.get_absolute_url()).content.decode()
+    shown = "12:00:01 429 Too Many Requests\n12:00:31 429 Too &lt;b&gt;Many&lt;/b&gt; Requests"
+    assert f'<pre class="evidence">{shown}</pre>' in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from django import template
@@ -136,6 +137,12 @@ def span(seconds: float) -> str:
 def megabytes(count: int) -> str:
     """A size in memory: `212 MB`, `1.4 GB`."""
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+@register.filter
+def as_lines(lines: Iterable[str]) -> str:
+    """Lines of a log, one below the other."""
+    return "\n".join(lines)
 
 
 @register.filter
