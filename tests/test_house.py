@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "quiet": set(),
     "alerting": {"health", "models", "quiet", "secrets_at_rest", "setting_rules", "sql"},
     "attendant": {"models"},
+    "retention": {"models"},
     "watch": set(),
     "database": set(),
     "setup": {"roles"},
