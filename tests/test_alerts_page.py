@@ -15,11 +15,11 @@ from django.urls import reverse
 
 from workers.alerting import people
 from workers.alerting.evaluate import Eye
-from workers.alerting.people import Who
 from workers.health import Health
 from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, SettingChange, Severity
 from workers.queries.alerts import AlertsQuery, alerts
 from workers.queries.watch import watches
+from workers.who import Who
 
 from . import factories
 from .sockets import Socket, opened
