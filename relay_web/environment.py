@@ -8,12 +8,15 @@ import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import dj_database_url
 from environs import Env, EnvError, validate
+
+from .proxies import Network
 
 T = TypeVar("T")
 COMMANDS = {
@@ -44,6 +47,7 @@ class Environment:
     debug: bool
     host: str
     url: str  # "" where none was given: then the address that is listened on
+    trusted_proxies: tuple[Network, ...]  # whose word on the client's address is taken
     poll_seconds: float
     event_days: int  # how long events are kept, from when they were stored
     demo: bool  # set by ``relay --demo`` for its own children
@@ -66,6 +70,7 @@ def read() -> Environment:
         debug=_get(lambda: env.bool("DEBUG", False)),
         host=_host(env),
         url=url,
+        trusted_proxies=_trusted_proxies(env, url),
         poll_seconds=_get(lambda: env.float("RELAY_POLL_SECONDS", 2.0, validate=validate.Range(min=0.05, max=3600))),
         event_days=_get(lambda: env.int("RELAY_EVENT_DAYS", 90, validate=validate.Range(min=1, max=36_500))),
         demo="RELAY_DEMO" in os.environ,
@@ -205,6 +210,18 @@ def _url(env: Env) -> str:
     if url and not fine:
         raise WrongValueError(f"RELAY_URL: “{url}” is no address; give one like https://relay.example.com")
     return url
+
+
+def _trusted_proxies(env: Env, url: str) -> tuple[Network, ...]:
+    """Where people come by https, it is a proxy that ends it, most often on this machine."""
+    given: list[str] = _get(lambda: env.list("RELAY_TRUSTED_PROXIES", []))
+    here = ["127.0.0.0/8", "::1"] if url.startswith("https://") else []
+    try:
+        return tuple(ip_network(each.strip()) for each in given or here)
+    except ValueError as error:
+        raise WrongValueError(
+            f"RELAY_TRUSTED_PROXIES: {error}; give addresses or networks like 10.0.0.7,10.1.0.0/16"
+        ) from None
 
 
 def _command(name: str, template: str) -> tuple[str, ...]:

@@ -152,6 +152,22 @@ def test_a_mass_death_of_which_somebody_would_not_hear_holds_nothing_back() -> N
     assert why(ZOMBIES, replace(MASS, worker_type="scan")) == "", "the others may not be part of it"
 
 
+def test_a_mass_death_in_its_own_quiet_hours_leaves_the_others_to_tell() -> None:
+    asleep, awake = Quiet(time(12), time(13)), Quiet(time(13), time(14))
+    assert why(ZOMBIES, replace(MASS, quiet=asleep)) == "", "nobody would be told until the quiet hours are over"
+    assert why(ZOMBIES, replace(MASS, quiet=awake)) == "part of a mass death"
+    assert why(ZOMBIES, replace(MASS, quiet=asleep), MASS) == "part of a mass death", "another rule tells of it"
+    assert why(replace(ZOMBIES, quiet=asleep), replace(MASS, quiet=asleep)) == "quiet hours"
+    crashed = Rule(4, "crashed", Kind.HEALTH, health="crashed", minutes=5, channels=frozenset({2}))
+    assert why(crashed, replace(MASS, quiet=asleep)) == ""
+
+
+def test_a_mass_death_under_maintenance_holds_nothing_back_once_that_is_over() -> None:
+    later = NOW + timedelta(minutes=5)
+    assert why(ZOMBIES, MASS, maintenance=later) == "maintenance"
+    assert why(ZOMBIES, MASS, maintenance=NOW) == "part of a mass death"
+
+
 # -- whatever happens
 
 looks = st.lists(

@@ -15,11 +15,11 @@ from django.urls import reverse
 
 from workers.alerting import people
 from workers.alerting.evaluate import Eye
-from workers.alerting.people import Who
 from workers.health import Health
 from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, SettingChange, Severity
-from workers.queries.alerts import AlertsQuery
+from workers.queries.alerts import AlertsQuery, alerts
 from workers.queries.watch import watches
+from workers.who import Who
 
 from . import factories
 from .markup import flat
@@ -266,6 +266,25 @@ def test_a_test_is_queued_once_and_its_state_is_shown(as_admin: Client) -> None:
     Channel.objects.update(enabled=False)
     shown = as_admin.post(reverse("channel-test", args=[it.pk]), follow=True).content.decode()
     assert "is switched off; nothing is sent there" in shown
+
+
+def test_of_all_tests_that_were_ever_sent_only_the_newest_is_read_and_no_message(as_viewer: Client) -> None:
+    for it in (channel("a"), channel("b")):
+        for number in range(3):
+            Delivery.objects.create(
+                channel=it,
+                key=f"{Delivery.TEST}{number}",
+                subject="s",
+                body="a long text",
+                state="sent",
+                **dict.fromkeys(
+                    ("created_at", "next_try_at", "sent_at"), datetime.now(UTC) - timedelta(days=9 - number)
+                ),
+            )
+    with CaptureQueriesContext(connection) as asked:
+        found = alerts(AlertsQuery(), datetime.now(UTC))
+    assert {row.channel.name: row.test.key for row in found.channels if row.test} == {"a": "test 2", "b": "test 2"}
+    assert not [query for query in asked if '"body"' in query["sql"]]
 
 
 def test_htmx_gets_the_list_alone_with_what_was_refused(as_operator: Client) -> None:

@@ -235,6 +235,15 @@ def test_a_mass_death_is_one_message(clock: Clock) -> None:
     assert told == ["[critical] 1", "[over] 12 of", "[warning] 6 "], "what is left of it is told now"
 
 
+def test_a_mass_death_in_its_quiet_hours_keeps_nobody_from_hearing_of_the_zombies(clock: Clock) -> None:
+    rule("mass", threshold=50, at_least=3, severity=3, quiet_from=time(11), quiet_until=time(19))
+    rule(threshold=5)
+    zombies(6)
+    clock.look(3)
+    assert {each.rule_name: each.held_back for each in Alert.objects.all()} == {"mass": "quiet hours", "zombies": ""}
+    assert [each.alert.rule_name for each in Delivery.objects.all() if each.alert] == ["zombies"]
+
+
 def test_runs_that_fail_too_often(clock: Clock) -> None:
     rule("failure-rate", threshold=50, at_least=5, minutes=60)
     for number in range(3):

@@ -200,6 +200,44 @@ def test_a_run_that_a_person_is_about_to_repair_is_left_to_them(workshop: Worksh
     assert Decision.objects.get().why == f"kim has asked for a force-fail of it (#{Remediation.objects.get().pk})"
 
 
+def test_a_preview_that_a_person_opened_and_left_holds_nothing_back_for_long(workshop: Workshop) -> None:
+    workshop.zombie()
+    policy()
+    left = workshop.preview("force-fail")
+    workshop.executor.look()
+    look(workshop)
+    assert said() == [("held back", "busy", 1)], "kim may still be reading it"
+    Remediation.objects.update(planned_at=now() - timedelta(minutes=61))
+    workshop.new_executor().look()
+    look(workshop)
+    left.refresh_from_db()
+    assert (left.state, left.error) == (State.WITHDRAWN, "Nobody confirmed it within an hour")
+    assert workshop.exists(f"{FAILED}/w-1.json")
+
+
+def test_nor_does_an_undo_of_its_own_that_a_person_opened_and_left(workshop: Workshop) -> None:
+    workshop.zombie()
+    it = policy()
+    look(workshop)
+    done = it.remediations.get()
+    workshop.preview_undo(done)
+    runs = Worker.objects.filter(pk=done.worker_id)
+    runs.update(health="zombie", live=True)
+    assert "kim has undone" in read([it], now()).situations[it.pk].cases[0].never
+    Remediation.objects.filter(action="undo").update(planned_at=now() - timedelta(minutes=61))
+    workshop.executor.look()
+    assert read([it], now()).situations[it.pk].cases[0].never == ""
+
+
+def test_a_preview_of_its_own_that_a_person_left_is_no_persons_no() -> None:
+    it = policy()
+    worker = factories.add(Health.ZOMBIE)
+    factories.repair(worker, State.WITHDRAWN, policy=it, error=Remediation.LAPSED)
+    assert read([it], now()).situations[it.pk].cases[0].never == ""
+    Remediation.objects.update(error="Withdrawn by kim")
+    assert "Withdrawn by kim" in read([it], now()).situations[it.pk].cases[0].never
+
+
 def test_one_that_asks_at_the_same_time_makes_it_step_back(workshop: Workshop) -> None:
     workshop.zombie()
     policy()

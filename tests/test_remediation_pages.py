@@ -286,6 +286,37 @@ def test_a_preview_that_has_become_wrong_leads_to_the_new_one(as_operator: Clien
     assert f"In the place of #{old.pk}" in said(as_operator.get(new.get_absolute_url())).replace("# ", "#")
 
 
+def test_pressing_the_button_of_a_preview_that_has_lapsed_asks_for_a_new_one(
+    as_operator: Client, zombie: Worker
+) -> None:
+    old = factories.repair(zombie, State.WITHDRAWN, error=Remediation.LAPSED, actor="somebody")
+    for _ in range(2):  # the second press asks for no second one
+        answer = as_operator.post(f"/remediations/{old.pk}/confirm/", {"reason": "back at last"}, headers=HTMX)
+        assert "Nobody confirmed it within an hour, so nothing was done; there is a new preview" in said(answer)
+    old.refresh_from_db()
+    new = Remediation.objects.get(instead_of=old)
+    assert (old.state, new.state) == (State.WITHDRAWN, State.PLANNING)
+    assert (new.worker, new.action, new.actor, new.reason) == (zombie, "clean-up", "operator", "back at last")
+    page = as_operator.get(old.get_absolute_url())
+    assert "Nobody confirmed it within an hour. Nothing has happened." in said(page)
+    assert f'href="{new.get_absolute_url()}">See the new preview' in page.content.decode()
+
+
+def test_where_the_run_is_no_case_any_more_it_says_so_instead(as_operator: Client, zombie: Worker) -> None:
+    old = factories.repair(zombie, State.WITHDRAWN, error=Remediation.LAPSED)
+    Worker.objects.update(health=Health.COMPLETED, live=False)
+    answer = as_operator.post(f"/remediations/{old.pk}/confirm/", headers=HTMX)
+    assert zombie.worker_id in said(answer)
+    assert Remediation.objects.get() == old
+
+
+def test_an_undo_that_has_lapsed_is_asked_for_anew_too(as_operator: Client, zombie: Worker) -> None:
+    done = factories.repair(zombie, State.DONE)
+    old = factories.repair(None, State.WITHDRAWN, action="undo", undoes=done, error=Remediation.LAPSED)
+    as_operator.post(f"/remediations/{old.pk}/confirm/", headers=HTMX)
+    assert Remediation.objects.get(instead_of=old).undoes == done
+
+
 def test_the_new_worker_of_a_recovered_task_is_linked(as_viewer: Client) -> None:
     factories.poller()
     failed = factories.add(Health.FAILED, task_id="task-1")
@@ -412,6 +443,13 @@ def test_a_worker_has_never_more_than_one_repair_under_way(as_operator: Client, 
     }
     with pytest.raises(IntegrityError), transaction.atomic():
         factories.repair(zombie, State.CONFIRMED)
+
+
+def test_many_that_have_lapsed_are_to_be_selected_anew(as_operator: Client, zombie: Worker) -> None:
+    many = batch(zombie, factories.add(Health.ZOMBIE, 2))
+    many.remediations.update(state=State.WITHDRAWN, error=Remediation.LAPSED)
+    answer = as_operator.post(f"/remediations/many/{many.pk}/confirm/", headers=HTMX)
+    assert "Nobody confirmed them within an hour, so nothing was done; select the workers anew" in said(answer)
 
 
 def test_what_of_many_has_not_begun_is_withdrawn(as_operator: Client) -> None:

@@ -11,13 +11,14 @@ from django.db import transaction
 from django.test import Client, RequestFactory
 
 from workers.models import AlertRule, Channel, Installation, Limit, SettingChange
-from workers.setting_changes import Author, recorded
+from workers.setting_changes import recorded
+from workers.who import Who
 
 from .conftest import person
 
 pytestmark = pytest.mark.django_db
 SECRET = "json://relay:s3cret-w0rd@127.0.0.1:9/hook"
-MARA = Author("mara", "10.0.0.7")
+MARA = Who("mara", "10.0.0.7")
 
 
 def rows() -> list[tuple[str, str, str, str]]:

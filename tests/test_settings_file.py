@@ -18,15 +18,15 @@ from django.utils import timezone
 
 from workers.models import AlertRule, Channel, Installation, Limit, Policy, RootCause, SettingChange
 from workers.secrets_at_rest import decrypt
-from workers.setting_changes import Author
 from workers.settings_file import SettingsFileError, load, write
+from workers.who import Who
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SECRET = "json://relay:s3cret-w0rd@127.0.0.1:9/hook"
 BEAT = "https://beat.example.com/t0ken"
 PASSPHRASE = "correct horse"
-MARA = Author("mara")
+MARA = Who("mara")
 
 
 @pytest.fixture

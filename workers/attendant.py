@@ -38,11 +38,17 @@ ROUNDS: list[str] = [
     "workers.reports.send_due",
     "workers.alerting.deliver.send_due",
     "workers.dead_man.call_due",
+    "workers.retention.prune",
 ]
 
 
 #: What need not be asked in every round, in seconds: nobody waits for these, and asking costs a little each time.
-EVERY = {"workers.autopilot.decide": 10.0, "workers.reports.send_due": 30.0, "workers.dead_man.call_due": 10.0}
+EVERY = {
+    "workers.autopilot.decide": 10.0,
+    "workers.reports.send_due": 30.0,
+    "workers.dead_man.call_due": 10.0,
+    "workers.retention.prune": 600.0,
+}
 
 
 class Minder:

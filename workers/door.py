@@ -69,7 +69,10 @@ def show_pass(scope: Mapping[str, Any]) -> Pass | int:
 
 
 def expired(passes: Iterable[Pass]) -> set[Pass]:
-    """Say who has signed out, been locked, changed the password or lost the permission since. Two queries for all."""
+    """Say who has signed out, been locked, changed the password or lost the permission since.
+
+    One query for all people, and one for each 500 sessions.
+    """
     every = set(passes)
     keys = [entry.session_key for entry in every]
     alive: set[str] = set()

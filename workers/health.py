@@ -50,6 +50,8 @@ class Health(StrEnum):
 _SEVERITY = {health: position for position, health in enumerate(Health)}
 RUNNING = frozenset({Health.HEALTHY, Health.LATE, Health.STALLED, Health.ZOMBIE, Health.CRASHED})
 ENDED = frozenset({Health.FAILED, Health.COMPLETED, Health.CANCELLED})
+#: After which a run takes no time any more: it has ended, or nobody can say how.
+OVER = ENDED | {Health.GONE}
 TROUBLED = frozenset({Health.CRASHED, Health.ZOMBIE, Health.STALLED, Health.LATE, Health.UNREADABLE, Health.UNKNOWN})
 
 #: The spec's words, which are an open set: a word that is not here makes a live run unknown.

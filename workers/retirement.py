@@ -10,14 +10,12 @@ from datetime import datetime
 
 from django.db import transaction
 
-from .health import ENDED, Health, Reason, Verdict
+from .health import OVER, Health, Reason, Verdict
 from .ingest import RUNS_PER_TRANSACTION, Store
 from .lease import Lease
 from .models import Change, Finding, HostProcesses, Poller
 from .runs import Roster
 from .sql import announce, chunks
-
-_LEFT = ENDED | {Health.GONE}
 
 
 def retire(host: str, now: datetime) -> int:
@@ -32,7 +30,7 @@ def retire(host: str, now: datetime) -> int:
         poller = Poller.objects.get(host=host)
         store, roster = Store(host, poller.home), Roster()
         store.load(roster)
-        runs = [run for run in roster.runs.values() if run.health not in _LEFT]
+        runs = [run for run in roster.runs.values() if run.health not in OVER]
         verdict = Verdict(
             Health.GONE, (Reason(f"Host {host} was retired: nobody watches it any more", "admin"),), "its poller starts"
         )

@@ -17,20 +17,13 @@ from django.utils import timezone
 
 from .models import SettingChange
 from .secrets_at_rest import SecretField
+from .who import Who
 
 #: Fields that change without anybody setting them.
 _NOT_SET = frozenset({"last_login", "date_joined"})
 _SECRET = "(a secret)"  # noqa: S105 - what is shown instead of one
 #: A value is kept up to this length.
 LONGEST = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who changes a setting, and from where."""
-
-    name: str
-    address: str = ""  # of the network; "" on the command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +68,13 @@ def state_of(setting: models.Model) -> State:
     return state
 
 
-def record(
-    author: Author, setting: str, before: State, after: State, now: datetime | None = None
-) -> list[SettingChange]:
+def record(who: Who, setting: str, before: State, after: State, now: datetime | None = None) -> list[SettingChange]:
     """Store what differs between two states of a setting, and return it. Runs in a transaction of the caller."""
     rows = [
         SettingChange(
             at=now or timezone.now(),
-            actor=author.name[:150],
-            address=author.address[:64],
+            actor=who.name[:150],
+            address=who.address[:64],
             setting=setting[:200],
             field=field[:100],
             old=old[:LONGEST],
@@ -95,14 +86,14 @@ def record(
 
 
 @contextmanager
-def recorded(author: Author, *settings: models.Model) -> Iterator[None]:
+def recorded(who: Who, *settings: models.Model) -> Iterator[None]:
     """Record what happens to these stored settings inside, in one transaction with it."""
     with transaction.atomic():
         before = [(each, name_of(each), state_of(each)) for each in settings]
         keys = [each.pk for each in settings]  # a deleted instance loses its own
         yield
         for (setting, name, state), key in zip(before, keys, strict=True):
-            record(author, name, state, state_of(type(setting)(pk=key)))
+            record(who, name, state, state_of(type(setting)(pk=key)))
 
 
 def differences(before: State, after: State) -> Iterator[tuple[str, str, str]]:

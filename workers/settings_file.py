@@ -29,8 +29,9 @@ from .alerting.checks import rule_errors
 from .alerting.deliver import understood
 from .models import AlertRule, Channel, Installation, Limit, Policy, RootCause, SettingChange
 from .secrets_at_rest import SecretField, UnreadableSecretError, decrypt
-from .setting_changes import NOTHING, Author, name_of, record, state_of
+from .setting_changes import NOTHING, name_of, record, state_of
 from .setting_rules import check_http_address, check_limits, check_zone, limit_errors
+from .who import Who
 
 FORMAT, VERSION = "relay-web-settings", 1
 #: In the order in which they are imported: what refers comes after what it refers to.
@@ -137,7 +138,7 @@ class Wish:
 
 
 def load(
-    text: str, author: Author, *, passphrase: str = "", dry_run: bool = False, now: datetime | None = None
+    text: str, who: Who, *, passphrase: str = "", dry_run: bool = False, now: datetime | None = None
 ) -> list[SettingChange]:
     """Bring the settings to what the file says; return what changes. A dry run changes nothing, but does it all.
 
@@ -152,7 +153,7 @@ def load(
         _check_together(wishes, problems)
         if problems:
             raise SettingsFileError(problems)
-        changes = [change for wish in wishes for change in _fulfil(wish, author, now)]
+        changes = [change for wish in wishes for change in _fulfil(wish, who, now)]
         if any(change.setting == INSTALLATION and change.field.startswith("report_") for change in changes):
             reports.pass_over(Installation.get(), now)
         if dry_run:
@@ -327,7 +328,7 @@ def _check_together(wishes: list[Wish], problems: list[str]) -> None:
 # -- changing
 
 
-def _fulfil(wish: Wish, author: Author, now: datetime) -> list[SettingChange]:
+def _fulfil(wish: Wish, who: Who, now: datetime) -> list[SettingChange]:
     setting = wish.setting
     before = state_of(setting) if setting.pk else NOTHING
     values = dict(wish.values)
@@ -341,4 +342,4 @@ def _fulfil(wish: Wish, author: Author, now: datetime) -> list[SettingChange]:
     setting.save(update_fields=list(values) if before else None)
     for name, names in wish.many.items():
         getattr(setting, name).set(Channel.objects.filter(name__in=names))
-    return record(author, name_of(setting), before, state_of(setting), now)
+    return record(who, name_of(setting), before, state_of(setting), now)

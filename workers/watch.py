@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -16,9 +17,12 @@ from queue import Empty, SimpleQueue
 from watchfiles import Change, watch
 
 logger = logging.getLogger(__name__)
+Identity = tuple[int, int]  # device and inode
 #: Each step wakes a thread: a shorter one costs an idle fleet processor time, a longer one delays what changed by two.
 STEP_MS = 9
 DEBOUNCE_MS = 20
+#: How often it is asked whether the directories are still the same.
+LOOK_MS = 500
 #: How long a poller may take to end after its parent died.
 LAST_WORDS_SECONDS = 5.0
 
@@ -78,36 +82,72 @@ def on_orphaned(alarm: Alarm) -> None:
 
 
 class FileWatch:
-    """Reports changed paths of the directories to the alarm until it is stopped. A directory may be missing."""
+    """Reports changed paths of the directories to the alarm until it is stopped.
+
+    A directory may be missing, and come later: a fresh fleet has none for its workers yet, and a home may be mounted
+    late or anew. The kernel watches what was there, so then the watch is built again.
+    """
 
     def __init__(self, alarm: Alarm, directories: Iterable[Path]) -> None:
         self._alarm = alarm
-        self._directories = [directory for directory in directories if directory.is_dir()]
+        self._directories = list(directories)
         self._stop = threading.Event()
 
     def start(self) -> None:
-        if self._directories:
-            threading.Thread(target=self._run, name="file watch", daemon=True).start()
+        threading.Thread(target=self._run, name="file watch", daemon=True).start()
 
     def stop(self) -> None:
         self._stop.set()
 
     def _run(self) -> None:
+        there = self._there()
+        came: set[str] = set()  # since the last watch was built
+        try:
+            while not self._stop.is_set():
+                self._watch(there, came)
+                before, there = there, self._there()
+                came = {str(path) for path in there if there[path] != before.get(path)}
+        except OSError as error:
+            # Most often the kernel's number of watches. The timer sees the same changes, only later.
+            logger.warning("Files cannot be watched, so changes show after the timer: %s", error)
+
+    def _watch(self, there: dict[Path, Identity], came: set[str]) -> None:
+        """Watch these directories for as long as they are the ones that are there, or until stopped.
+
+        What has come is reported once the watch stands: whatever was written into it before is seen then.
+        """
+        if not there:
+            self._stop.wait(LOOK_MS / 1000)
+            return
         try:
             for changes in watch(
-                *self._directories,
+                *there,
                 watch_filter=_wanted,
                 step=STEP_MS,
                 debounce=DEBOUNCE_MS,
-                rust_timeout=500,
+                rust_timeout=LOOK_MS,
+                yield_on_timeout=True,
                 stop_event=self._stop,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             ):
-                self._alarm.report(path for _, path in changes)
-        except OSError as error:
-            # Most often the kernel's number of watches. The timer sees the same changes, only later.
-            logger.warning("Files cannot be watched, so changes show after the timer: %s", error)
+                if paths := came | {path for _, path in changes}:
+                    self._alarm.report(paths)
+                came = set()
+                if self._there() != there:
+                    return
+        except FileNotFoundError:  # it has gone at this very moment
+            self._stop.wait(LOOK_MS / 1000)
+
+    def _there(self) -> dict[Path, Identity]:
+        """Which of the directories are there, and which they are: another one may have come under the same name."""
+        found = {}
+        for path in self._directories:
+            with suppress(OSError):
+                status = path.stat()
+                if stat.S_ISDIR(status.st_mode):
+                    found[path] = (status.st_dev, status.st_ino)
+        return found
 
 
 def _wanted(change: Change, path: str) -> bool:

@@ -22,7 +22,8 @@ from django.utils.safestring import SafeString
 
 from workers.models import Poller
 from workers.secrets_at_rest import SecretField
-from workers.setting_changes import NOTHING, Author, name_of, record, state_of
+from workers.setting_changes import NOTHING, name_of, record, state_of
+from workers.who import Who
 
 #: Rows of a list are counted up to this many.
 COUNTED = 10_000
@@ -195,8 +196,8 @@ class SettingForm(forms.ModelForm):
         return cleaned
 
 
-def author_of(request: HttpRequest) -> Author:
-    return Author(request.user.get_username(), request.META.get("REMOTE_ADDR", ""))
+def who_of(request: HttpRequest) -> Who:
+    return Who(request.user.get_username(), request.META.get("REMOTE_ADDR", ""))
 
 
 class Recorded(admin.ModelAdmin):
@@ -212,17 +213,17 @@ class Recorded(admin.ModelAdmin):
         self.record(request, form.instance, request._before)  # type: ignore[attr-defined]
 
     def record(self, request: HttpRequest, setting: Any, before: Any) -> None:
-        record(author_of(request), name_of(setting), before, state_of(setting))
+        record(who_of(request), name_of(setting), before, state_of(setting))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         with transaction.atomic():
-            record(author_of(request), name_of(obj), state_of(obj), NOTHING)
+            record(who_of(request), name_of(obj), state_of(obj), NOTHING)
             super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         with transaction.atomic():
             for each in queryset:
-                record(author_of(request), name_of(each), state_of(each), NOTHING)
+                record(who_of(request), name_of(each), state_of(each), NOTHING)
             super().delete_queryset(request, queryset)
 
 

@@ -18,7 +18,7 @@ from workers.models import Installation, SettingChange
 from workers.queries.database import database
 from workers.setting_rules import check_http_address, check_zone
 
-from .base import SecretInput, Setting, SettingForm, author_of
+from .base import SecretInput, Setting, SettingForm, who_of
 
 CLOCK = "%A, %d %B, %H:%M UTC"
 
@@ -133,11 +133,11 @@ class InstallationAdmin(Setting):
         now = timezone.now()
         sent = reports.send_now(obj.report_channels.all(), obj, now)
         if sent:
-            author = author_of(request)
+            who = who_of(request)
             SettingChange.objects.create(
                 at=now,
-                actor=author.name[:150],
-                address=author.address[:64],
+                actor=who.name[:150],
+                address=who.address[:64],
                 setting="installation",
                 field="weekly report",
                 new=f"asked for at once, for {reports.plural(sent, 'channel', 'channels')}",

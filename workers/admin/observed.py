@@ -40,7 +40,7 @@ from workers.remediation.ground import Refusal
 from workers.retirement import retire
 from workers.setting_changes import Value, record
 
-from .base import HostFilter, LatelyFilter, ReadOnly, author_of, link, link_list, linked
+from .base import HostFilter, LatelyFilter, ReadOnly, link, link_list, linked, who_of
 
 WORKERS = "admin:workers_worker_changelist"
 EVENTS = "admin:workers_event_changelist"
@@ -305,7 +305,7 @@ class PollerAdmin(ReadOnly):
                 self.message_user(request, f"Host {poller.host} is watched: {refusal}.", messages.ERROR)
                 continue
             was, is_now = {"retired": Value("")}, {"retired": Value(f"{now:%Y-%m-%d %H:%M} UTC")}
-            record(author_of(request), f"host {poller.host}", was, is_now, now)
+            record(who_of(request), f"host {poller.host}", was, is_now, now)
             runs = f"{left} run{'' if left == 1 else 's'}"
             said = f"Host {poller.host} is retired, and {runs} left the fleet with it."
             self.message_user(request, f"{said} Its poller takes it back by starting.")

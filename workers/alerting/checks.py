@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from workers.health import Health
+from workers.health import OVER
 from workers.models import AlertRule
 from workers.setting_rules import check_zone
 
@@ -32,8 +32,6 @@ MEANT_FOR = {
     "worker_type": {_KIND.ZOMBIES, _KIND.MASS, _KIND.HEALTH, _KIND.FAILURE_RATE},
     "master": {_KIND.ZOMBIES, _KIND.MASS, _KIND.HEALTH, _KIND.FAILURE_RATE},
 }
-#: States in which no live worker is, so that none is in it for long.
-OVER = {Health.FAILED, Health.COMPLETED, Health.CANCELLED, Health.GONE}
 Errors = dict[str, str]
 
 
@@ -50,7 +48,7 @@ def rule_errors(values: Mapping[str, Any]) -> Errors:
         for name, kinds in MEANT_FOR.items()
         if name in given and kind not in kinds
     }
-    if "health" not in errors and values.get("health") in OVER:
+    if "health" not in errors and values.get("health") in OVER:  # no live worker is in it, so none for long
         errors["health"] = "A worker in this state is over, and no live worker is in it for long"
     if kind in (_KIND.MASS, _KIND.FAILURE_RATE) and (values.get("threshold") or 0) >= 100:
         errors["threshold"] = "A share is never more than 100 percent; give less"

@@ -127,18 +127,24 @@ def hindrance(rule: Rule, now: datetime, maintenance_until: datetime | None, mas
     """Say why nobody is told by a rule now. ``mass`` are the rules of mass death that hold at this look."""
     if maintenance_until and now < maintenance_until:
         return Hindrance("maintenance", maintenance_until)
-    if rule.muted_until and now < rule.muted_until:
-        return Hindrance("muted", rule.muted_until)
-    if rule.quiet and (until := rule.quiet.end(now)):
-        return Hindrance("quiet hours", until)
+    if (silence := silent(rule, now)).why:
+        return silence
     if any(supersedes(other, rule, now) for other in mass):
         return Hindrance("part of a mass death")
     return NONE
 
 
+def silent(rule: Rule, now: datetime) -> Hindrance:
+    """Say why a rule itself tells nobody now: it is muted, or has its quiet hours."""
+    if rule.muted_until and now < rule.muted_until:
+        return Hindrance("muted", rule.muted_until)
+    if rule.quiet and (until := rule.quiet.end(now)):
+        return Hindrance("quiet hours", until)
+    return NONE
+
+
 def supersedes(mass: Rule, rule: Rule, now: datetime) -> bool:
-    """Whether the message of a mass death says it all: it is not muted, and reaches everybody whom the rule reaches."""
+    """Whether the message of a mass death says it all: it is sent now, and reaches everybody whom the rule reaches."""
     about_lost = rule.kind is Kind.ZOMBIES or (rule.kind is Kind.HEALTH and Health(rule.health) in LOST)
-    muted = mass.muted_until is not None and now < mass.muted_until
     wide = mass.worker_type in ("", rule.worker_type) and mass.master in ("", rule.master)
-    return about_lost and wide and not muted and rule.channels <= mass.channels
+    return about_lost and wide and not silent(mass, now).why and rule.channels <= mass.channels

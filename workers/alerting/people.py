@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,6 +10,7 @@ from django.db import transaction
 
 from workers.models import Alert, AlertRule, Change, Channel, Delivery, SettingChange
 from workers.sql import announce
+from workers.who import Who as Who  # for the views
 
 from .messages import utc
 
@@ -26,14 +26,6 @@ REASON = 200
 
 class RefusedError(Exception):
     """It cannot be done; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Who:
-    """Somebody who does it."""
-
-    name: str
-    address: str = ""
 
 
 def acknowledge(alert: Alert, who: Who, reason: str, now: datetime) -> None:

@@ -172,7 +172,7 @@ def _repairs(runs: QuerySet[Worker], since: datetime) -> Iterable[dict[str, Any]
     keys = runs.values("pk")
     matters = (
         Q(state__in=Remediation.OPEN)
-        | Q(state=State.WITHDRAWN, policy__isnull=False)
+        | Q(state=State.WITHDRAWN, policy__isnull=False) & ~Q(error=Remediation.LAPSED)
         | Q(state=State.DONE, action=RESTART.name, finished_at__gt=since)
     )
     of_run = Remediation.objects.filter(matters, worker__in=keys)

@@ -5,7 +5,6 @@ Each is an explicit act of somebody who is named, and is kept among the changes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from django.db import transaction
 
 from workers.models import Change, Policy, SettingChange
 from workers.sql import announce
+from workers.who import Who as Who  # for the views
 
 from .rounds import attend
 
@@ -24,14 +24,6 @@ PERMISSION = "workers.promote_policy"
 
 class NotYet(Exception):  # noqa: N818 - no error: the answer to a request
     """Why it is not done, in a sentence for people."""
-
-
-@dataclass(frozen=True)
-class Who:
-    """Who decides, and from where."""
-
-    name: str
-    address: str = ""
 
 
 def needs_word(policy: Policy, now: datetime) -> bool:

@@ -111,7 +111,7 @@ class AlertRule(models.Model):
 
 
 class Alert(models.Model):
-    """One time that a rule held for one cause, from its first look to its end. Kept."""
+    """One time that a rule held for one cause, from its first look to its end. Kept as long as events."""
 
     class State(models.TextChoices):
         PENDING = "pending", "holds, but not for long enough"

@@ -51,6 +51,8 @@ class Remediation(models.Model):
     #: A worker has at most one of these: it is going to be touched.
     COMMITTED: ClassVar = (State.CONFIRMED, State.RUNNING)
     OPEN: ClassVar = (State.PLANNING, State.PLANNED, *COMMITTED)
+    #: What is said of a preview that was opened and left: no person has withdrawn it.
+    LAPSED: ClassVar = "Nobody confirmed it within an hour"
 
     # What is asked
     host = models.CharField(max_length=255)
@@ -123,6 +125,10 @@ class Remediation(models.Model):
     @property
     def open(self) -> bool:
         return self.state in self.OPEN
+
+    @property
+    def lapsed(self) -> bool:
+        return self.state == self.State.WITHDRAWN and self.error == self.LAPSED
 
 
 class RemediationStep(models.Model):

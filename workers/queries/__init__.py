@@ -3,6 +3,8 @@
 The same objects answer the page, the htmx reply and the push, so that the three can never differ.
 """
 
+from workers.health import OVER
+
 from .fleet import (
     Counts,
     Facet,
@@ -19,11 +21,14 @@ from .fleet import (
     rows,
 )
 from .run import Stretch, WorkerPage, find_run, run_by_name, similar_ids, strip, worker_page
-from .view import ENDED, RECENT, SIZES, SORTS, FleetQuery, Search, parse_search
+from .view import RECENT, SIZES, SORTS, FleetQuery, Search, parse_search
 from .watch import Watch, Watches, outbox_position, watches
+
+ENDED = OVER  # as the page of components calls it
 
 __all__ = [
     "ENDED",
+    "OVER",
     "RECENT",
     "SIZES",
     "SORTS",

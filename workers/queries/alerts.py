@@ -9,9 +9,12 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import Count, Max
 from django.http import QueryDict
 
 from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, Severity
+
+from .lights import attendant
 
 PAGE = 50
 #: Open alerts that a page shows.
@@ -174,7 +177,7 @@ def alerts(query: AlertsQuery, now: datetime) -> Alerts:
         rules=tuple(sorted({name for name, _ in rules} | ({query.rule} if query.rule else set()))),
         watching=sum(1 for _, enabled in rules if enabled),
         channels=_channels(),
-        attendant=Attendant.objects.first(),
+        attendant=attendant(),
         now=now,
     )
 
@@ -203,11 +206,11 @@ def _way(channel: str, several: list[tuple[str, str]]) -> Way:
 
 
 def _channels() -> tuple[ChannelRow, ...]:
-    """Every channel with what waits for it; three queries."""
+    """Every channel with its newest test and what waits for it; three queries, of which none reads a message."""
     every = list(Channel.objects.order_by("name"))
-    found = Delivery.objects.filter(key__startswith=Delivery.TEST).order_by("pk")
-    tests = {each.channel_id: each for each in found}  # the newest of each
-    waiting: dict[int, int] = defaultdict(int)
-    for key in Delivery.objects.filter(state=Delivery.State.QUEUED).values_list("channel", flat=True):
-        waiting[key] += 1
-    return tuple(ChannelRow(each, waiting[each.pk], tests.get(each.pk)) for each in every)
+    of_tests = Delivery.objects.filter(key__startswith=Delivery.TEST).order_by().values("channel")
+    newest = Delivery.objects.filter(pk__in=of_tests.annotate(newest=Max("pk")).values("newest"))
+    tests = {each.channel_id: each for each in newest.defer("body")}
+    queued = Delivery.objects.filter(state=Delivery.State.QUEUED).order_by().values_list("channel")
+    waiting = dict(queued.annotate(Count("pk")))
+    return tuple(ChannelRow(each, waiting.get(each.pk, 0), tests.get(each.pk)) for each in every)

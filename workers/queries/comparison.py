@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import Count
 
+from workers.health import OVER
 from workers.models import HealthChange, Worker
 
 from .fleet import HEAVY, Facet
 from .past import (
     NEW,
-    OVER,
     SEVERITY,
+    SQL_OVER,
     STATES,
     UNWATCHED,
     PastQuery,
@@ -28,7 +29,6 @@ from .past import (
     passes,
     searched,
 )
-from .view import ENDED
 from .vigil import Blind, Vigils, vigils
 
 
@@ -162,7 +162,7 @@ def compare(query: PastQuery, now: datetime) -> Comparison:
         matching=len(listed),
         moved=counts.total(),
         new=sum(number for (came, _), number in counts.items() if came == NEW),
-        ended=sum(number for (_, went), number in counts.items() if went in ENDED),
+        ended=sum(number for (_, went), number in counts.items() if went in OVER),
         unchanged=sum(group.number for group in same),
         back=sum(group.number for group in same if group.kind.changed),
         unseen=sum(group.number for group in narrowed if group.way == (UNWATCHED, UNWATCHED)),
@@ -179,7 +179,7 @@ def _runs(query: PastQuery, first: datetime, second: datetime) -> list[tuple[Any
     where, words = searched(query, "b.reason")
     sql = f"""SELECT w.id, a.id, b.id, a.new, b.new, a.id <> b.id, w.created_at > %s, w.worker_type, w.master, w.host
         FROM workers_worker w {last_change("b")} {last_change("a", "LEFT JOIN")}
-        WHERE (b.new NOT IN {OVER} OR b.at > %s){where} ORDER BY w.id"""  # noqa: S608
+        WHERE (b.new NOT IN {SQL_OVER} OR b.at > %s){where} ORDER BY w.id"""  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(first), adapt(second), adapt(first), adapt(first), *words])
         return cursor.fetchall()
@@ -188,9 +188,9 @@ def _runs(query: PastQuery, first: datetime, second: datetime) -> list[tuple[Any
 def _group(kind: Kind, number: int, blind_first: set[str], blind_second: set[str]) -> Group:
     """Say from what to what that is: what had not ended and nobody watched is unwatched."""
     came, went = kind.first or NEW, kind.second
-    if kind.host in blind_first and came not in ENDED and not (came == NEW and kind.created_between):
+    if kind.host in blind_first and came not in OVER and not (came == NEW and kind.created_between):
         came = UNWATCHED  # what its spec dates later was not there, whoever watched
-    if kind.host in blind_second and went not in ENDED:
+    if kind.host in blind_second and went not in OVER:
         went = UNWATCHED
     return Group((came, went), kind, number)
 

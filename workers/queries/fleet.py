@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db.models import Count, QuerySet
 
-from workers.health import TROUBLED, Health
+from workers.health import OVER, TROUBLED, Health
 from workers.models import Worker
 from workers.remediation.actions import Action, first_aid
 
-from .view import ENDED, FACETS, LIVE, FleetQuery, ended_runs
+from .view import FACETS, LIVE, FleetQuery, ended_runs
 from .watch import Watch, Watches, outbox_position, watches
 
 TILES = (
@@ -184,7 +184,7 @@ FACET_NAMES = {"worker_type": "All types", "master": "All masters", "host": "All
 
 def _groups(query: FleetQuery, now: datetime) -> list[Group]:
     columns = ("live", "health", *FACETS)
-    ended = ended_runs(ENDED, now) if query.runs != "all" else Worker.objects.filter(live__in=(False,))
+    ended = ended_runs(OVER, now) if query.runs != "all" else Worker.objects.filter(live__in=(False,))
     parts = [Worker.objects.filter(LIVE), Worker.objects.filter(pk__in=ended.values("pk"))]
     if query.runs == "all":
         parts[1] = ended
@@ -207,7 +207,7 @@ def _passes(group: Group, query: FleetQuery, without: str = "") -> bool:
 
 
 def _tile(query: FleetQuery, state: Health, count: int) -> Tile:
-    recent = state in ENDED and query.runs != "all"
+    recent = state in OVER and query.runs != "all"
     return Tile(state, count, state in query.health, query.toggled(state).string, recent)
 
 

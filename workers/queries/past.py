@@ -20,12 +20,12 @@ from django.db.models import OuterRef, Subquery
 from django.http import QueryDict
 
 from workers.coordination.parser import parse_time
-from workers.health import TROUBLED, Health
+from workers.health import OVER, TROUBLED, Health
 from workers.models import HealthChange, Worker
 
 from .events import stamp
 from .fleet import FACET_NAMES, HEAVY, TILES, TILES_IF_ANY, Facet
-from .view import ENDED, FACETS, RECENT, SIZES
+from .view import FACETS, RECENT, SIZES
 from .vigil import Vigil, Vigils, vigils
 
 #: The state of a run that had not ended and whose host nobody watched.
@@ -202,7 +202,7 @@ class Group(NamedTuple):
     number: int
 
 
-OVER = f"({', '.join(repr(str(state)) for state in sorted(ENDED))})"
+SQL_OVER = f"({', '.join(repr(str(state)) for state in sorted(OVER))})"
 
 
 def last_change(alias: str, how: str = "JOIN") -> str:
@@ -235,7 +235,7 @@ def known(query: PastQuery) -> list[tuple[Any, ...]]:
     where, words = searched(query, "h.reason")
     sql = f"""SELECT w.id, h.id, h.new, w.worker_type, w.master, w.host
         FROM workers_worker w {last_change("h")}
-        WHERE (h.new NOT IN {OVER} OR h.at >= %s){where} ORDER BY h.at, w.id"""  # noqa: S608
+        WHERE (h.new NOT IN {SQL_OVER} OR h.at >= %s){where} ORDER BY h.at, w.id"""  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(query.at), adapt(query.at - RECENT), *words])
         return cursor.fetchall()
@@ -341,8 +341,7 @@ def past_fleet(query: PastQuery, now: datetime) -> Past:
     runs = known(query)
     grouped = list(map(GROUP, runs))
     groups = [
-        Group(UNWATCHED if of[3] in blind and of[0] not in ENDED else of[0], of, n)
-        for of, n in Counter(grouped).items()
+        Group(UNWATCHED if of[3] in blind and of[0] not in OVER else of[0], of, n) for of, n in Counter(grouped).items()
     ]
     by_state: Counter[str] = Counter()
     for group in groups:
@@ -361,7 +360,7 @@ def past_fleet(query: PastQuery, now: datetime) -> Past:
         tiles=tuple(_tile(query, state, by_state[state]) for state in _tiles(query, by_state)),
         facets=facets(query, [(group.of[1:], group.number) for group in groups if shows(group.state, query)]),
         matching=len(listed),
-        running=sum(group.number for group in groups if group.state not in ENDED),
+        running=sum(group.number for group in groups if group.state not in OVER),
         troubled=sum(by_state[state] for state in TROUBLED),
         vigils=watch,
         before=changes.filter(at__lt=query.at).order_by("-at").first(),
@@ -371,7 +370,7 @@ def past_fleet(query: PastQuery, now: datetime) -> Past:
 
 
 def shows(state: str, query: PastQuery) -> bool:
-    return state in query.health if query.health else state not in ENDED
+    return state in query.health if query.health else state not in OVER
 
 
 def passes(values: tuple[str, ...], query: PastQuery, without: str = "") -> bool:
@@ -410,7 +409,7 @@ def _tiles(query: PastQuery, by_state: Counter[str]) -> Iterable[str]:
 
 
 def _tile(query: PastQuery, state: str, count: int) -> PastTile:
-    return PastTile(state, count, state in query.health, query.toggled(state).string, state in ENDED)
+    return PastTile(state, count, state in query.health, query.toggled(state).string, state in OVER)
 
 
 def _rows(found: list[tuple[str, tuple[Any, ...]]], at: datetime, watch: Vigils) -> tuple[PastRow, ...]:

@@ -15,13 +15,12 @@ from django.db.models.expressions import OrderBy
 from django.db.models.functions import Coalesce
 from django.http import QueryDict
 
-from workers.health import TROUBLED, Health
+from workers.health import OVER, TROUBLED, Health
 from workers.models import Worker
 
 SIZES = (50, 100, 200)
 #: How far back the tiles of runs that have ended look.
 RECENT = timedelta(days=7)
-ENDED = frozenset({Health.FAILED, Health.COMPLETED, Health.CANCELLED, Health.GONE})
 #: `live = 1` can use an index; the bare boolean that Django writes for `live=True` cannot, on SQLite.
 LIVE = Q(live__in=(True,))
 
@@ -235,7 +234,7 @@ class FleetQuery:
         within = Q(health__in=sorted(chosen)) if chosen is not None else Q()
         if self.runs == "all":
             return within
-        ended = (chosen or frozenset()) & ENDED
+        ended = (chosen or frozenset()) & OVER
         if not ended:
             return LIVE & within
         return (LIVE & within) | Q(pk__in=ended_runs(ended, now).values("pk"))

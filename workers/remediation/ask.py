@@ -204,8 +204,24 @@ def confirm(remediation: Remediation, person: Person, *, answered: bool = False,
         ) from None
     if not changed:
         remediation.refresh_from_db()
+        if remediation.lapsed:
+            _ask_again(remediation, person)
+            raise Refusal(f"{remediation.error}, so nothing was done; there is a new preview")
         raise Refusal(f"It is {remediation.state} by now")
     remediation.refresh_from_db()
+
+
+def _ask_again(lapsed: Remediation, person: Person) -> None:
+    """Ask for a new preview in the place of one that has lapsed, unless somebody has. Raises Refusal."""
+    if Remediation.objects.filter(instead_of=lapsed, state__in=Remediation.OPEN).exists():
+        return
+    action, values = ACTIONS[lapsed.action], {"instead_of": lapsed, "batch": lapsed.batch}
+    if lapsed.undoes:
+        place(draft_undo(person, lapsed.undoes, **values))
+    elif lapsed.worker:
+        place(draft(action, person, lapsed.worker, recover=lapsed.recover, **values))
+    else:
+        place(draft_for_host(action, person, lapsed.host, **values))
 
 
 def confirm_many(batch: RemediationBatch, person: Person, *, expect: int | None, answered: bool = False) -> list[str]:
@@ -213,6 +229,8 @@ def confirm_many(batch: RemediationBatch, person: Person, *, expect: int | None,
     person.check(ACTIONS[batch.action])
     planned = list(batch.remediations.filter(state=State.PLANNED))
     many = len(planned) + batch.remediations.filter(state=State.PLANNING).count()  # not in instalments either
+    if not many and batch.remediations.filter(state=State.WITHDRAWN, error=Remediation.LAPSED).exists():
+        raise Refusal("Nobody confirmed them within an hour, so nothing was done; select the workers anew")
     if (why := guard(ACTIONS[batch.action], many, batch.running)) and expect != many:
         raise Refusal(f"{why}. Give the number {many} to go on all the same")
     refused = []

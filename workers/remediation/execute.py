@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any
 
@@ -34,6 +35,8 @@ from .work import StepFailed, Work
 
 logger = logging.getLogger(__name__)
 AT_ONCE = 4
+#: How long a preview waits for its answer: what it shows is old by then.
+ANSWERED_WITHIN = timedelta(hours=1)
 #: Steps after which the worker's spec says what it is to say, so that it can be judged again.
 SETTLED_BY = ("rewrite", "move")
 #: Steps after which the rest is done whatever fails of it: the files lie elsewhere, and that has to be said.
@@ -69,6 +72,7 @@ class Executor:
             self.submit(pk)
         if time.monotonic() - self._tidied > 60:
             self._tidied = time.monotonic()
+            lapse(self.ground.host, now())
             open_ones = Remediation.objects.filter(state__in=Remediation.OPEN).values_list("pk", flat=True)
             command.tidy(self.ground, {str(pk) for pk in open_ones})
 
@@ -336,6 +340,19 @@ def tell(remediations: Iterable[Remediation]) -> None:
     keys = {remediation.worker_id for remediation in remediations if remediation.worker_id}
     keys |= {undone.worker_id for each in remediations if (undone := each.undoes) and undone.worker_id}
     announce(Change.Kind.WORKER, sorted(keys), moment)
+
+
+def lapse(host: str, moment: datetime) -> None:
+    """Withdraw the previews that somebody opened and left: a run of which one is open counts as somebody's work.
+
+    What the autopilot has asked for is its own to let go, or it would take it for a person's no.
+    """
+    left = Remediation.objects.filter(host=host, state=State.PLANNED, planned_at__lt=moment - ANSWERED_WITHIN)
+    for remediation in left.exclude(via=AUTOPILOT).select_related("undoes").defer("plan", "evidence", "output"):
+        with transaction.atomic():
+            waits = Remediation.objects.filter(pk=remediation.pk, state=State.PLANNED)
+            if waits.update(state=State.WITHDRAWN, finished_at=moment, error=Remediation.LAPSED):
+                tell([remediation])
 
 
 def resume(ground: Ground) -> None:

@@ -134,8 +134,8 @@ class Card:
 
     @property
     def next_preview(self) -> Remediation | None:
-        """The preview that stands in the place of this one, which had become wrong."""
-        if self.remediation.state != State.REFUSED:
+        """The preview that stands in the place of this one, which had become wrong or was left for too long."""
+        if self.remediation.state != State.REFUSED and not self.remediation.lapsed:
             return None
         return Remediation.objects.filter(instead_of=self.remediation).order_by("-pk").first()
 

@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from workers.database import ensure_migrated
 from workers.models import Channel, SettingChange
 from workers.passphrase import ask_once
-from workers.setting_changes import Author
 from workers.settings_file import PassphraseNeededError, SettingsFileError, load
 from workers.system_user import system_user
+from workers.who import Who
 
 
 class Command(BaseCommand):
@@ -35,12 +35,12 @@ class Command(BaseCommand):
             raise CommandError(f"{name} cannot be read: {error.strerror}", returncode=2) from None
         except UnicodeDecodeError as error:
             raise CommandError(f"{name} is no text in UTF-8: byte {error.start} is none", returncode=2) from None
-        author = Author(system_user(), "command line")
+        who = Who(system_user(), "command line")
         try:
             try:
-                changes = load(text, author, dry_run=dry_run)
+                changes = load(text, who, dry_run=dry_run)
             except PassphraseNeededError:
-                changes = load(text, author, dry_run=dry_run, passphrase=ask_once())
+                changes = load(text, who, dry_run=dry_run, passphrase=ask_once())
         except SettingsFileError as error:
             wrong = "".join(f"\n  {name}: {problem}" for problem in error.problems)
             raise CommandError(f"nothing was changed:{wrong}") from None

@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from workers.charts import SECONDS, SHARE, Columns, Heat, Lines, Mark, Series, Shares, Target
-from workers.health import Health
+from workers.health import OVER, Health
 from workers.incidents import Kind
 from workers.measures import Spread
 from workers.queries.period import GROUPS, Period
 
 from .figures import Figures, Slot
-from .load import OVER
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 HOURS = tuple(str(hour) for hour in range(24))

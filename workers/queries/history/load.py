@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from workers.health import ENDED, Health
+from workers.health import OVER, Health
 from workers.incidents import How
 from workers.measures import SPANS, Gaps, TimeInHealth
 from workers.models import Mark, Poller, PollerGap, RootCause
 from workers.queries.period import GROUPS, Period
 from workers.queries.watch import Watch
 
-#: Verdicts after which a run takes no time any more.
-OVER = ENDED | {Health.GONE}
 #: How much of a text is read: enough to tell what it is about.
 TEXT = 400
 
