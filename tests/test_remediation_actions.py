@@ -251,7 +251,7 @@ def test_a_start_script_that_stays_in_the_foreground_is_tolerated(workshop: Work
     assert json.loads(path.read_bytes())["status"] == "running"
     os.kill(pid, signal.SIGKILL)
     until(lambda: not lives(pid))
-    start.reap()
+    start.children.reap()
 
 
 def test_a_start_script_that_is_the_worker_and_never_says_running_is_believed_in_the_end(workshop: Workshop) -> None:
