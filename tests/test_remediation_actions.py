@@ -17,13 +17,15 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from workers.coordination.layout import PM_STATE
+from workers.coordination.layout import PM_STATE, Layout
 from workers.health import Health
 from workers.models import Worker
 from workers.remediation.actions import ACTIONS, objection
-from workers.remediation.steps import CARRY_OUT, start
+from workers.remediation.ground import Ground
+from workers.remediation.steps import CARRY_OUT, evidence, start
 from workers.remediation.work import Work
 
+from .conftest import Home, powerless
 from .launchers import Fleet
 from .repairs import ACTIVE, COMMANDS, FAILED, PATIENCE, START, Workshop, ago, detail, in_home, snapshot, steps
 from .running import children, lives, until
@@ -205,6 +207,28 @@ def test_evidence_is_kept_before_anything_is_touched(workshop: Workshop) -> None
     processes = done.evidence["processes"]
     assert any("claude" in process["command"] for process in processes)
     assert {"cpu_seconds", "rss_bytes", "open_files", "cwd"} <= set(processes[0])
+
+
+def test_a_directory_of_logs_that_may_not_be_read_stands_in_the_way_of_nothing(open_home: Home, tmp_path: Path) -> None:
+    """Nor does a pipe or a link out of the home; the logs that can be read are kept."""
+    dated, own = "agents/logs/workers", "agents/workers/w-1/logs"
+    for day, name in (("2026-11-22", "before.log"), ("2026-11-23", "secret.log"), ("2026-11-24", "after.log")):
+        open_home.write(f"{dated}/{day}/w-1/{name}", f"a line of {name}\n")
+    open_home.write(f"{own}/stdout.log", "a line of stdout\n")
+    open_home.write(f"{own}/refused.log", "x").chmod(0)
+    os.mkfifo(open_home.path / own / "pipe.log")
+    (tmp_path / "outside.log").write_text("x")
+    (open_home.path / own / "link.log").symlink_to(tmp_path / "outside.log")
+    folder = open_home.path / dated / "2026-11-23"
+    folder.chmod(0o700 if os.geteuid() == 0 else 0)
+    with powerless():
+        ends = evidence.log_ends(Ground(Layout(open_home.path), host="host-a", commands={}, state=tmp_path), "w-1")
+    folder.chmod(0o700)
+    assert sorted(end["lines"][0] for end in ends) == [
+        "a line of after.log",
+        "a line of before.log",
+        "a line of stdout",
+    ]
 
 
 # -- restart
