@@ -486,6 +486,39 @@ def test_a_create_task_that_exits_0_without_a_task_has_failed(workshop: Workshop
     assert failed.new_task_id == ""
 
 
+#: Somebody queues another task while the script runs. Then it does, or does not, do what it is there for.
+MEANWHILE = f"""#!{sys.executable} -IS
+import json
+queue = [{{"id": "task-of-robin-1", "description": "Something else", "created_by": "robin"}}, *OWN]
+json.dump({{"tasks": queue}}, open("coordination/task-queue.json", "w"))
+print("Usage: create-task.sh --type T --repo R --description D")
+"""
+
+
+def test_a_task_that_somebody_else_queues_meanwhile_is_not_taken_for_the_retry(workshop: Workshop) -> None:
+    workshop.home.spec(directory="failed", status="failed", task_data={"description": "Harden it"})
+    workshop.fleet.script("scripts/create-task.sh", MEANWHILE.replace("*OWN", ""))
+    failed = workshop.repair("recover-task")
+    assert (failed.state, failed.new_task_id) == ("failed", "")
+    assert "made no task" in failed.error
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"id": "n-2", "metadata": {"retry_of": "task-w-1"}},
+        {"id": "n-2", "description": "Harden it"},
+        {"id": "n-2", "title": "Harden it"},
+        {"id": "n-2", "context": {"description": "Harden it"}},
+    ],
+)
+def test_a_quiet_create_task_is_known_by_what_it_was_given(workshop: Workshop, own: dict[str, Any]) -> None:
+    workshop.home.spec(directory="failed", status="failed", task_data={"description": "Harden it"})
+    workshop.fleet.script("scripts/create-task.sh", MEANWHILE.replace("*OWN", json.dumps(own)))
+    done = workshop.repair("recover-task")
+    assert (done.state, done.new_task_id) == ("done", "n-2"), done.error
+
+
 def test_a_create_task_that_says_only_the_old_task_has_failed(workshop: Workshop) -> None:
     workshop.home.spec(directory="failed", status="failed", task_id="task-7", task_data={"description": "Harden it"})
     workshop.fleet.script("scripts/create-task.sh", "#!/bin/sh\necho retry of task-7 refused\n")
