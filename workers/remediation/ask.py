@@ -182,14 +182,17 @@ def place(remediation: Remediation) -> Remediation:
 
 
 def confirm(remediation: Remediation, person: Person, *, answered: bool = False, executor: str = "") -> None:
-    """Let the preview be carried out. Raises Refusal where that cannot be, or where a question was not answered."""
+    """Let the preview be carried out. Raises Refusal where that cannot be, or where a question was not answered.
+
+    What is confirmed is the plan that the caller has read: one that came after that may ask what nobody has answered.
+    """
     person.check(ACTIONS[remediation.action])
     asks = (remediation.plan or {}).get("asks", "")
     if asks and not answered:
         raise Refusal(f"{asks} Say yes to that first")
     signed = person.signed()
     values = {name: signed[name] for name in ("user", "actor", "via", "address", "reason")}
-    where = Remediation.objects.filter(pk=remediation.pk, state=State.PLANNED)
+    where = Remediation.objects.filter(pk=remediation.pk, state=State.PLANNED, planned_at=remediation.planned_at)
     try:
         with transaction.atomic():
             changed = where.update(state=State.CONFIRMED, confirmed_at=now(), executor=executor, **values)
@@ -204,6 +207,8 @@ def confirm(remediation: Remediation, person: Person, *, answered: bool = False,
         ) from None
     if not changed:
         remediation.refresh_from_db()
+        if remediation.state == State.PLANNED:
+            raise Refusal("Its preview has only just come; look at it first")
         raise Refusal(f"It is {remediation.state} by now")
     remediation.refresh_from_db()
 
