@@ -19,6 +19,8 @@ from django.urls import reverse
 from workers.health import Health
 from workers.models import Remediation, RemediationBatch, RemediationStep, Worker
 from workers.remediation.actions import ACTIONS, OF_A_RUN
+from workers.remediation.queries import BATCH_PAGE
+from workers.renderings import repaired
 from workers.roles import ROLES
 
 from . import factories
@@ -616,6 +618,65 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(as_operator: Client, 
     before = queries_of(as_operator, address)
     fill(zombie, 6, many)
     assert queries_of(as_operator, address) == before
+
+
+def test_nor_does_that_of_the_cards_that_are_pushed(zombie: Worker) -> None:
+    """Each has its lineage, the worker of its new task, and the preview in the place of one that had become wrong."""
+    counts = []
+    for count in (1, 29):
+        for number in range(count):
+            add_retried(f"{count}-{number}")
+        keys = list(Remediation.objects.values_list("pk", flat=True))
+        with CaptureQueriesContext(connection) as captured:
+            texts = [text for repair in repaired(set(keys)) for text in repair.texts]
+        counts.append(len(captured))
+        page = "".join(texts)
+        assert page.count("See the new preview") == len(keys) // 3
+        assert page.count("done by worker-again-") == len(keys) // 3
+        assert page.count('<p class="pad lineage">') == len(keys) // 3
+    assert (len(keys), counts[0]) == (90, counts[1])
+
+
+def add_retried(name: str) -> None:
+    """A task that was retried from here twice, and a preview that had become wrong."""
+    first = factories.add(Health.FAILED, worker_id=f"worker-{name}", task_id=f"task-{name}")
+    again = factories.add(Health.HEALTHY, worker_id=f"worker-again-{name}", task_id=f"task-{name}-c")
+    Worker.objects.filter(pk=again.pk).update(retry_of=f"task-{name}-b")
+    Worker.objects.filter(pk=first.pk).update(retry_of=f"task-{name}-a")
+    done = {"action": "recover-task", "task_id": f"task-{name}", "new_task_id": f"task-{name}-c"}
+    factories.repair(first, State.DONE, **done)
+    wrong = factories.repair(first, State.REFUSED, action="recover-task")
+    factories.repair(first, instead_of=wrong, action="recover-task")
+
+
+def test_lists_read_neither_evidence_nor_output(as_viewer: Client, zombie: Worker) -> None:
+    many = batch()
+    fill(zombie, 2, many)
+    for address in ("/remediations/", zombie.get_absolute_url(), many.get_absolute_url(), "/remediations/export.csv"):
+        with CaptureQueriesContext(connection) as captured:
+            assert as_viewer.get(address).getvalue()
+        read = [query["sql"] for query in captured if '"evidence"' in query["sql"] or '"output"' in query["sql"]]
+        assert read == [], address
+
+
+def test_a_large_act_on_many_is_shown_in_pages_with_the_worst_first(as_operator: Client, zombie: Worker) -> None:
+    plan = {"steps": [factories.STEP], "relies_on": {}, "warnings": [], "asks": "Retry it again?"}
+    many = batch()
+    for _ in range(BATCH_PAGE):
+        factories.repair(zombie, State.DONE, batch=many)
+    failed = factories.repair(zombie, State.FAILED, batch=many)
+    planned = factories.repair(zombie, batch=many, plan=plan)
+    first = as_operator.get(many.get_absolute_url()).content.decode()
+    numbers = [int(number) for number in re.findall(r'id="remediation-row-(\d+)"', first)]
+    assert (len(numbers), numbers[:2]) == (BATCH_PAGE, [failed.pk, planned.pk])
+    assert "Page 1 of 2, the worst first" in first
+    assert f"101 of {BATCH_PAGE + 2} finished: {BATCH_PAGE} done, 1 failed, 1 planned" in first
+    second = as_operator.get(f"{many.get_absolute_url()}?page=2").content.decode()
+    assert len(re.findall('id="remediation-row-', second)) == 2
+    assert 'name="answered"' in first
+    assert 'name="answered"' in second, "the question is that of all, not of those on the page"
+    Remediation.objects.filter(pk=planned.pk).update(state=State.WITHDRAWN)
+    assert 'name="answered"' not in as_operator.get(many.get_absolute_url()).content.decode()
 
 
 def test_nor_does_that_of_the_export(as_viewer: Client, zombie: Worker) -> None:
