@@ -17,7 +17,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from workers.health import Health
-from workers.models import Remediation, RemediationBatch, RemediationStep, Worker
+from workers.models import Change, Remediation, RemediationBatch, RemediationStep, Worker
+from workers.remediation import ask as asking
 from workers.remediation.actions import ACTIONS, OF_A_RUN
 from workers.remediation.queries import BATCH_PAGE
 from workers.renderings import repaired
@@ -357,6 +358,67 @@ def test_all_that_match_are_counted_again_and_spelt_out(as_operator: Client, zom
     many = RemediationBatch.objects.get()
     assert many.remediations.count() == 3
     assert re.match("all 3 that match “.*zombie.*”", many.asked)
+
+
+def test_so_many_are_asked_for_in_a_few_steps_between_which_others_can_write(as_operator: Client) -> None:
+    """And with as many queries whether it is one or a hundred: the pollers wait for the lock meanwhile."""
+    counts = []
+    for count in (1, 100):
+        runs = [factories.add(Health.ZOMBIE, worker_id=f"w-{count}-{number}") for number in range(count)]
+        Change.objects.all().delete()
+        with CaptureQueriesContext(connection) as captured:
+            as_operator.post("/remediations/many/", {"action": "clean-up", "run": [run.pk for run in runs]})
+        many = RemediationBatch.objects.latest("pk")
+        assert set(many.remediations.values_list("worker", flat=True)) == {run.pk for run in runs}
+        told = Change.objects.values_list("kind", "key")
+        assert set(told) == {
+            *((Change.Kind.REMEDIATION, key) for key in many.remediations.values_list("pk", flat=True)),
+            *((Change.Kind.WORKER, run.pk) for run in runs),
+        }
+        counts.append(sum("INSERT INTO" not in query["sql"] for query in captured))
+        inserts = len(captured) - counts[-1]
+    assert counts[0] == counts[1]
+    assert inserts < 10, "rows are written many at a time"
+
+
+def test_an_act_on_many_that_is_broken_off_says_which_were_not_asked_for(
+    as_operator: Client, operator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database fails in the middle, as on a full disk. What has come is a batch like any other."""
+    monkeypatch.setattr(asking, "CHUNK", 2)
+    factories.poller()
+    zombies = [factories.add(Health.ZOMBIE, worker_id=f"w-{number}") for number in range(5)]
+    healthy = factories.add(Health.HEALTHY, 9)
+    selection = asking.select(ACTIONS["clean-up"], [*zombies, healthy])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON workers_remediation "
+            f"WHEN NEW.worker_id = {zombies[3].pk} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
+    with pytest.raises(IntegrityError, match="the disk is full"):
+        asking.request_many(selection, asking.Person("kim", "browser", operator), "by hand")
+    many = RemediationBatch.objects.get()
+    assert [each.worker_id for each in many.remediations.order_by("pk")] == [zombies[0].pk, zombies[1].pk]
+    assert {each["worker_id"]: each["reason"] for each in many.ineligible} == {
+        healthy.worker_id: "Only for zombie or crashed workers",
+        **{zombie.worker_id: asking.NOT_ASKED for zombie in zombies[2:]},
+    }
+    page = said(as_operator.get(many.get_absolute_url()))
+    assert "Clean up 2 workers" in page
+    assert "Not eligible 4, left alone" in page
+
+
+def test_more_than_can_be_asked_for_at_once_are_refused(
+    as_admin: Client, monkeypatch: pytest.MonkeyPatch, zombie: Worker
+) -> None:
+    """Also in the admin, whose list can select everything that matches."""
+    monkeypatch.setattr(asking, "MOST_AT_ONCE", 2)
+    for number in (2, 3, 4):
+        factories.add(Health.ZOMBIE, number)
+    chosen = {"action": "clean-up", "select_across": "1", "_selected_action": [zombie.pk]}
+    answer = as_admin.post("/admin/workers/worker/", chosen, follow=True)
+    assert "More than 2 are selected; select fewer at once" in said(answer)
+    assert not RemediationBatch.objects.exists()
 
 
 @pytest.mark.parametrize("values", [{}, {"run": "x"}])

@@ -19,6 +19,12 @@ from .ground import NotAllowed, Refusal, now
 from .rights import COMMAND_LINE, why_policy_may_not
 
 State = Remediation.State
+#: How many runs one act may be about.
+MOST_AT_ONCE = 5_000
+#: How many requests are written in one transaction: nobody else can write meanwhile, and none may wait for long.
+CHUNK = 250
+#: Of those for which an act on many has not asked yet. It stays where the asking was broken off.
+NOT_ASKED = "It was not asked for: the request was broken off before its turn"
 
 
 @dataclass(frozen=True)
@@ -155,21 +161,32 @@ def draft_for_host(action: Action, person: Person, host: str, **values: Any) -> 
 
 
 def request_many(selection: Selection, person: Person, asked: str, *, recover: bool = False) -> RemediationBatch:
-    """Ask for the previews of one action on many runs. Raises Refusal."""
-    person.check(selection.action)
+    """Ask for the previews of one action on many runs, a few at a time. Raises Refusal.
+
+    At any moment the batch says of each run that it is asked for or why it is not: if the asking is broken off
+    half-way, those that have come are a batch like any other, and the rest is listed as not asked for.
+    """
+    action = selection.action
+    person.check(action)
+    if len(selection.cases) > MOST_AT_ONCE:
+        raise Refusal(f"More than {MOST_AT_ONCE:,} are selected; select fewer at once")
+    batch = RemediationBatch(
+        action=action.name,
+        asked=asked,
+        running=selection.running,
+        user=person.user,
+        actor=person.name[:150],
+        requested_at=now(),
+    )
+    cases = selection.eligible
     left_out = [{"worker_id": case.worker.worker_id, "reason": case.objection} for case in selection.ineligible]
-    with transaction.atomic():
-        batch = RemediationBatch.objects.create(
-            action=selection.action.name,
-            asked=asked,
-            ineligible=left_out,
-            running=selection.running,
-            user=person.user,
-            actor=person.name[:150],
-            requested_at=now(),
-        )
-        for case in selection.eligible:
-            request(selection.action, person, case.worker, recover=recover, batch=batch)
+    drafts = [draft(action, person, case.worker, recover=recover, batch=batch) for case in cases]
+    for begin in range(0, max(1, len(drafts)), CHUNK):
+        rest = [{"worker_id": case.worker.worker_id, "reason": NOT_ASKED} for case in cases[begin + CHUNK :]]
+        batch.ineligible = left_out + rest
+        with transaction.atomic():
+            batch.save()
+            tell(Remediation.objects.bulk_create(drafts[begin : begin + CHUNK]))
     return batch
 
 

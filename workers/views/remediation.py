@@ -23,14 +23,13 @@ from workers.models import Poller, Remediation, RemediationBatch, Worker
 from workers.queries import FleetQuery
 from workers.remediation import ask
 from workers.remediation.actions import ACTIONS, IN_BULK
-from workers.remediation.ask import Person
+from workers.remediation.ask import MOST_AT_ONCE, Person
 from workers.remediation.ground import NotAllowed, Refusal
 from workers.remediation.queries import LARGE, Card, batch_view, card, rows
 
 from .page import for_viewers, frame
 
 PAGE = 50
-MOST_AT_ONCE = 5_000
 
 
 def person(request: HttpRequest) -> Person:
