@@ -216,7 +216,7 @@ def export(request: HttpRequest) -> Any:
     whole = found.select_related("worker", "undoes__worker").prefetch_related("steps")
     every = whole.defer(*LARGE, *(f"undoes__{name}" for name in ("plan", *LARGE))).iterator(chunk_size=500)
     now = timezone.now()
-    return csv_response("remediations", _COLUMNS, (_csv_row(Card(each, None, now)) for each in every))
+    return csv_response(request, "remediations", _COLUMNS, (_csv_row(Card(each, None, now)) for each in every))
 
 
 def _csv_row(shown: Card) -> tuple[Any, ...]:
