@@ -16,6 +16,7 @@ os.environ["RELAY_HOST"] = "host-a"
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,9 +114,30 @@ def replace_file(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+@contextmanager
+def powerless() -> Iterator[None]:
+    """Be a user who may not read everything; root may."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def open_home() -> Iterator[Home]:
+    """A home that another user may reach; pytest's own directories are private."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Home(Path(directory) / "home")
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ ALLOWED: dict[str, set[str]] = {
     "database": set(),
     "setup": {"roles"},
     "roles": {"remediation"},
-    "export": set(),
+    "export": {"streaming"},
+    "streaming": set(),
     "checks": set(),
     "supervisor": set(),
     "vitals": set(),
@@ -102,7 +103,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
-        *("acknowledge", "alerting", "autopilot", "charts", "incidents", "logs", "metrics"),
+        *("acknowledge", "alerting", "autopilot", "charts", "incidents", "logs", "metrics", "streaming"),
     },
     "demo": {"demo", "coordination"},
 }

@@ -23,7 +23,7 @@ from workers.folding import (
     newest_before,
 )
 from workers.health import Health
-from workers.incidents import KINDS, How, Incident, Kind, Turn, follow, overlap, with_gaps
+from workers.incidents import KINDS, How, Incident, Kind, Turn, follow, overlap
 from workers.spells import SAME_LOOP
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -140,11 +140,10 @@ def test_whatever_happens_each_kind_is_open_once_and_no_moment_runs_backwards(tu
         assert follow(lasting, turns[-1]) == ([], []), "the same turn again changes nothing"
 
 
-def test_an_incident_stays_open_across_a_gap_and_knows_how_much_of_it_nobody_watched() -> None:
-    (incident,) = live(turn(Health.ZOMBIE))
+def test_how_much_of_a_stretch_nobody_watched_counts_no_minute_twice() -> None:
     gaps = [(at(hours=1), at(hours=3)), (at(hours=2), at(hours=4)), (at(hours=6), at(hours=5)), (at(hours=-9), NOW)]
-    assert with_gaps(incident, gaps, at(hours=8)).unwatched == timedelta(hours=3)
-    assert with_gaps(incident, gaps, at(hours=2)).unwatched == timedelta(hours=1)
+    assert overlap(NOW, at(hours=8), gaps) == timedelta(hours=3)
+    assert overlap(NOW, at(hours=2), gaps) == timedelta(hours=1)
     assert overlap(at(hours=4), NOW, gaps) == timedelta()
 
 

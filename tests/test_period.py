@@ -73,7 +73,6 @@ def test_days_are_those_of_the_zone_also_when_its_clocks_are_changed() -> None:
     days = list(period.slots())
     assert [f"{day:%m-%d %H:%M}" for day in days] == ["03-28 00:00", "03-29 00:00", "03-30 00:00"]
     assert days[2].astimezone(UTC) - days[1].astimezone(UTC) == timedelta(hours=23)
-    assert period.slot_of(datetime(2026, 3, 28, 23, 30, tzinfo=UTC)) == days[1]
     hours = list(parsed("zone=Europe/Berlin&since=2026-03-29T00:00&until=2026-03-29T05:00").slots())
     assert [f"{hour:%H}" for hour in hours] == ["00", "01", "03", "04"]
 
@@ -86,5 +85,5 @@ def test_whatever_is_asked_is_a_stretch_of_time(given: dict[str, str]) -> None:
     assert timedelta(minutes=1) <= period.length <= LONGEST
     assert period.until <= NOW
     slots = list(period.slots())
-    assert period.slot_of(period.since) == slots[0]
-    assert period.slot_of(period.until - timedelta(microseconds=1)) == slots[-1]
+    assert slots[0] <= period.since
+    assert slots[-1] < period.until

@@ -7,12 +7,9 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from workers.coordination.reader import DirectoryReader
 from workers.coordination.records import CheckIn, FileStamp, Other, PmState, Problem, Scan, Spec, Traces
 from workers.coordination.traces import reads_like_error
 
-from .conftest import Home
+from .conftest import Home, powerless
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real-fleet"
 LATER = 10.0  # seconds after which a stamp proves that a file is as it was
@@ -59,19 +56,6 @@ def opened_by(action: Any) -> list[str]:
     finally:
         active = False
     return paths
-
-
-@contextmanager
-def powerless() -> Iterator[None]:
-    """Be a user who may not read everything; root may."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 # --- worker-specs
@@ -344,14 +328,6 @@ def test_a_link_to_nothing_is_a_problem(home: Home, reader: DirectoryReader) -> 
     (home.specs / "active" / "w-1.json").symlink_to("nothing.json")
     (home.specs / "active" / ".#w-1.json").symlink_to("mara@host.4711")  # an editor's lock
     assert names(look(reader)) == {"active/w-1.json": Problem("A link that leads to nothing")}
-
-
-@pytest.fixture
-def open_home() -> Iterator[Home]:
-    """A home that another user may reach; pytest's own directories are private."""
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        yield Home(Path(directory) / "home")
 
 
 def test_a_file_that_may_not_be_read_is_a_problem_until_it_may(open_home: Home) -> None:

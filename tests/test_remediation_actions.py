@@ -18,13 +18,15 @@ import psutil
 import pytest
 from django.db import connection
 
-from workers.coordination.layout import PM_STATE
+from workers.coordination.layout import PM_STATE, Layout
 from workers.health import Health
 from workers.models import Worker
 from workers.remediation.actions import ACTIONS, objection
-from workers.remediation.steps import CARRY_OUT, start
+from workers.remediation.ground import Ground
+from workers.remediation.steps import CARRY_OUT, evidence, start
 from workers.remediation.work import Work
 
+from .conftest import Home, powerless
 from .launchers import Fleet
 from .repairs import ACTIVE, COMMANDS, FAILED, PATIENCE, START, Workshop, ago, detail, in_home, snapshot, steps
 from .running import children, lives, until
@@ -255,6 +257,28 @@ def test_evidence_is_kept_before_anything_is_touched(workshop: Workshop) -> None
     assert {"cpu_seconds", "rss_bytes", "open_files", "cwd"} <= set(processes[0])
 
 
+def test_a_directory_of_logs_that_may_not_be_read_stands_in_the_way_of_nothing(open_home: Home, tmp_path: Path) -> None:
+    """Nor does a pipe or a link out of the home; the logs that can be read are kept."""
+    dated, own = "agents/logs/workers", "agents/workers/w-1/logs"
+    for day, name in (("2026-11-22", "before.log"), ("2026-11-23", "secret.log"), ("2026-11-24", "after.log")):
+        open_home.write(f"{dated}/{day}/w-1/{name}", f"a line of {name}\n")
+    open_home.write(f"{own}/stdout.log", "a line of stdout\n")
+    open_home.write(f"{own}/refused.log", "x").chmod(0)
+    os.mkfifo(open_home.path / own / "pipe.log")
+    (tmp_path / "outside.log").write_text("x")
+    (open_home.path / own / "link.log").symlink_to(tmp_path / "outside.log")
+    folder = open_home.path / dated / "2026-11-23"
+    folder.chmod(0o700 if os.geteuid() == 0 else 0)
+    with powerless():
+        ends = evidence.log_ends(Ground(Layout(open_home.path), host="host-a", commands={}, state=tmp_path), "w-1")
+    folder.chmod(0o700)
+    assert sorted(end["lines"][0] for end in ends) == [
+        "a line of after.log",
+        "a line of before.log",
+        "a line of stdout",
+    ]
+
+
 # -- restart
 
 
@@ -299,7 +323,7 @@ def test_a_start_script_that_stays_in_the_foreground_is_tolerated(workshop: Work
     assert json.loads(path.read_bytes())["status"] == "running"
     os.kill(pid, signal.SIGKILL)
     until(lambda: not lives(pid))
-    start.reap()
+    start.children.reap()
 
 
 def test_a_start_script_that_is_the_worker_and_never_says_running_is_believed_in_the_end(workshop: Workshop) -> None:
@@ -508,6 +532,39 @@ def test_a_create_task_that_exits_0_without_a_task_has_failed(workshop: Workshop
     assert "made no task" in failed.error
     assert "Usage" in failed.error
     assert failed.new_task_id == ""
+
+
+#: Somebody queues another task while the script runs. Then it does, or does not, do what it is there for.
+MEANWHILE = f"""#!{sys.executable} -IS
+import json
+queue = [{{"id": "task-of-robin-1", "description": "Something else", "created_by": "robin"}}, *OWN]
+json.dump({{"tasks": queue}}, open("coordination/task-queue.json", "w"))
+print("Usage: create-task.sh --type T --repo R --description D")
+"""
+
+
+def test_a_task_that_somebody_else_queues_meanwhile_is_not_taken_for_the_retry(workshop: Workshop) -> None:
+    workshop.home.spec(directory="failed", status="failed", task_data={"description": "Harden it"})
+    workshop.fleet.script("scripts/create-task.sh", MEANWHILE.replace("*OWN", ""))
+    failed = workshop.repair("recover-task")
+    assert (failed.state, failed.new_task_id) == ("failed", "")
+    assert "made no task" in failed.error
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"id": "n-2", "metadata": {"retry_of": "task-w-1"}},
+        {"id": "n-2", "description": "Harden it"},
+        {"id": "n-2", "title": "Harden it"},
+        {"id": "n-2", "context": {"description": "Harden it"}},
+    ],
+)
+def test_a_quiet_create_task_is_known_by_what_it_was_given(workshop: Workshop, own: dict[str, Any]) -> None:
+    workshop.home.spec(directory="failed", status="failed", task_data={"description": "Harden it"})
+    workshop.fleet.script("scripts/create-task.sh", MEANWHILE.replace("*OWN", json.dumps(own)))
+    done = workshop.repair("recover-task")
+    assert (done.state, done.new_task_id) == ("done", "n-2"), done.error
 
 
 def test_a_create_task_that_says_only_the_old_task_has_failed(workshop: Workshop) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,14 +21,15 @@ from typing import Any
 import pytest
 
 from workers.coordination.layout import PM_STATE
-from workers.models import Remediation, Worker
+from workers.models import Remediation, RemediationStep, Worker
 from workers.remediation import ask
 from workers.remediation.ground import Refusal, Stopped
-from workers.remediation.steps import command
+from workers.remediation.steps import command, start
+from workers.remediation.work import StepFailed, Work
 
 from .conftest import Home, replace_file
 from .repairs import ACTIVE, COMMANDS, FAILED, PATIENCE, Workshop, detail, in_home, snapshot, steps
-from .running import ROOT, Place, until
+from .running import ROOT, Place, lives, until
 
 #: A clean-up alone is the beginning of one with recovery, and the two that file a spec are undone by the same steps.
 KILLED_IN = ("restart", "clean-up --recover", "force-fail", "recover-task", "archive-failed")
@@ -438,6 +440,55 @@ def test_two_executors_that_look_at_once_do_it_once(tmp_path: Path) -> None:
     assert planned.state == "done"
     assert len(workshop.events()) == len(workshop.calls("created")) == 1
     workshop.close()
+
+
+def test_a_start_that_another_repair_has_collected_still_says_how_it_ended(workshop: Workshop) -> None:
+    """The executor's threads share the scripts that they have started, and each start collects those that ended."""
+    workshop.home.spec(status="pending", execution__started_at=None)
+    workshop.fleet.script("scripts/start-worker.sh", "#!/bin/sh\necho No tokens left\nexit 7\n")
+    launched, watched = steps_by_hand(workshop.preview("restart"), workshop, "start", "watch")
+    start.start(launched)
+    until(lambda: not lives(launched.data["pid"]))
+    start.children.reap()
+    began = time.monotonic()
+    with pytest.raises(StepFailed, match=r"ended with exit code 7.*No tokens left"):
+        start.watch(watched)
+    assert time.monotonic() - began < PATIENCE.start / 2
+
+
+def steps_by_hand(remediation: Remediation, workshop: Workshop, *kinds: str) -> list[Work]:
+    """Write the journal of a remediation, to carry out some of its steps one by one."""
+    Remediation.objects.filter(pk=remediation.pk).update(state="running")
+    names = ("kind", "target", "detail", "data")
+    for number, step in enumerate(remediation.plan["steps"]):
+        values = {name: step[name] for name in names}
+        RemediationStep.objects.create(remediation=remediation, number=number, **values)
+    ground = workshop.ground()
+    return [Work(remediation, remediation.steps.get(kind=kind), ground) for kind in kinds]
+
+
+def test_scripts_are_collected_by_all_threads_at_once() -> None:
+    """While some start further scripts and others stop waiting for theirs."""
+    children = command.Children()
+    together = threading.Barrier(4)
+
+    def start_and_collect(_: int) -> None:
+        together.wait()
+        for _ in range(25):
+            process = subprocess.Popen(["/bin/true"])
+            children.add(process)
+            children.reap()
+            assert children.get(process.pid) is process
+            children.leave(process)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(start_and_collect, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+    until(lambda: (children.reap(), not children)[1], what="all have been collected")
 
 
 # -- names and words that somebody may have chosen badly

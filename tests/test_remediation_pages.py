@@ -17,8 +17,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from workers.health import Health
-from workers.models import Remediation, RemediationBatch, RemediationStep, Worker
+from workers.models import Change, Remediation, RemediationBatch, RemediationStep, Worker
+from workers.remediation import ask as asking
 from workers.remediation.actions import ACTIONS, OF_A_RUN
+from workers.remediation.queries import BATCH_PAGE
+from workers.renderings import repaired
 from workers.roles import ROLES
 
 from . import factories
@@ -395,6 +398,67 @@ def test_all_that_match_are_counted_again_and_spelt_out(as_operator: Client, zom
     assert re.match("all 3 that match “.*zombie.*”", many.asked)
 
 
+def test_so_many_are_asked_for_in_a_few_steps_between_which_others_can_write(as_operator: Client) -> None:
+    """And with as many queries whether it is one or a hundred: the pollers wait for the lock meanwhile."""
+    counts = []
+    for count in (1, 100):
+        runs = [factories.add(Health.ZOMBIE, worker_id=f"w-{count}-{number}") for number in range(count)]
+        Change.objects.all().delete()
+        with CaptureQueriesContext(connection) as captured:
+            as_operator.post("/remediations/many/", {"action": "clean-up", "run": [run.pk for run in runs]})
+        many = RemediationBatch.objects.latest("pk")
+        assert set(many.remediations.values_list("worker", flat=True)) == {run.pk for run in runs}
+        told = Change.objects.values_list("kind", "key")
+        assert set(told) == {
+            *((Change.Kind.REMEDIATION, key) for key in many.remediations.values_list("pk", flat=True)),
+            *((Change.Kind.WORKER, run.pk) for run in runs),
+        }
+        counts.append(sum("INSERT INTO" not in query["sql"] for query in captured))
+        inserts = len(captured) - counts[-1]
+    assert counts[0] == counts[1]
+    assert inserts < 10, "rows are written many at a time"
+
+
+def test_an_act_on_many_that_is_broken_off_says_which_were_not_asked_for(
+    as_operator: Client, operator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database fails in the middle, as on a full disk. What has come is a batch like any other."""
+    monkeypatch.setattr(asking, "CHUNK", 2)
+    factories.poller()
+    zombies = [factories.add(Health.ZOMBIE, worker_id=f"w-{number}") for number in range(5)]
+    healthy = factories.add(Health.HEALTHY, 9)
+    selection = asking.select(ACTIONS["clean-up"], [*zombies, healthy])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON workers_remediation "
+            f"WHEN NEW.worker_id = {zombies[3].pk} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
+    with pytest.raises(IntegrityError, match="the disk is full"):
+        asking.request_many(selection, asking.Person("kim", "browser", operator), "by hand")
+    many = RemediationBatch.objects.get()
+    assert [each.worker_id for each in many.remediations.order_by("pk")] == [zombies[0].pk, zombies[1].pk]
+    assert {each["worker_id"]: each["reason"] for each in many.ineligible} == {
+        healthy.worker_id: "Only for zombie or crashed workers",
+        **{zombie.worker_id: asking.NOT_ASKED for zombie in zombies[2:]},
+    }
+    page = said(as_operator.get(many.get_absolute_url()))
+    assert "Clean up 2 workers" in page
+    assert "Not eligible 4, left alone" in page
+
+
+def test_more_than_can_be_asked_for_at_once_are_refused(
+    as_admin: Client, monkeypatch: pytest.MonkeyPatch, zombie: Worker
+) -> None:
+    """Also in the admin, whose list can select everything that matches."""
+    monkeypatch.setattr(asking, "MOST_AT_ONCE", 2)
+    for number in (2, 3, 4):
+        factories.add(Health.ZOMBIE, number)
+    chosen = {"action": "clean-up", "select_across": "1", "_selected_action": [zombie.pk]}
+    answer = as_admin.post("/admin/workers/worker/", chosen, follow=True)
+    assert "More than 2 are selected; select fewer at once" in said(answer)
+    assert not RemediationBatch.objects.exists()
+
+
 @pytest.mark.parametrize("values", [{}, {"run": "x"}])
 def test_nothing_selected_is_said(as_operator: Client, zombie: Worker, values: dict[str, str]) -> None:
     answer = as_operator.post("/remediations/many/", {"action": "clean-up", **values}, headers=HTMX)
@@ -661,6 +725,65 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(as_operator: Client, 
     before = queries_of(as_operator, address)
     fill(zombie, 6, many)
     assert queries_of(as_operator, address) == before
+
+
+def test_nor_does_that_of_the_cards_that_are_pushed(zombie: Worker) -> None:
+    """Each has its lineage, the worker of its new task, and the preview in the place of one that had become wrong."""
+    counts = []
+    for count in (1, 29):
+        for number in range(count):
+            add_retried(f"{count}-{number}")
+        keys = list(Remediation.objects.values_list("pk", flat=True))
+        with CaptureQueriesContext(connection) as captured:
+            texts = [text for repair in repaired(set(keys)) for text in repair.texts]
+        counts.append(len(captured))
+        page = "".join(texts)
+        assert page.count("See the new preview") == len(keys) // 3
+        assert page.count("done by worker-again-") == len(keys) // 3
+        assert page.count('<p class="pad lineage">') == len(keys) // 3
+    assert (len(keys), counts[0]) == (90, counts[1])
+
+
+def add_retried(name: str) -> None:
+    """A task that was retried from here twice, and a preview that had become wrong."""
+    first = factories.add(Health.FAILED, worker_id=f"worker-{name}", task_id=f"task-{name}")
+    again = factories.add(Health.HEALTHY, worker_id=f"worker-again-{name}", task_id=f"task-{name}-c")
+    Worker.objects.filter(pk=again.pk).update(retry_of=f"task-{name}-b")
+    Worker.objects.filter(pk=first.pk).update(retry_of=f"task-{name}-a")
+    done = {"action": "recover-task", "task_id": f"task-{name}", "new_task_id": f"task-{name}-c"}
+    factories.repair(first, State.DONE, **done)
+    wrong = factories.repair(first, State.REFUSED, action="recover-task")
+    factories.repair(first, instead_of=wrong, action="recover-task")
+
+
+def test_lists_read_neither_evidence_nor_output(as_viewer: Client, zombie: Worker) -> None:
+    many = batch()
+    fill(zombie, 2, many)
+    for address in ("/remediations/", zombie.get_absolute_url(), many.get_absolute_url(), "/remediations/export.csv"):
+        with CaptureQueriesContext(connection) as captured:
+            assert as_viewer.get(address).getvalue()
+        read = [query["sql"] for query in captured if '"evidence"' in query["sql"] or '"output"' in query["sql"]]
+        assert read == [], address
+
+
+def test_a_large_act_on_many_is_shown_in_pages_with_the_worst_first(as_operator: Client, zombie: Worker) -> None:
+    plan = {"steps": [factories.STEP], "relies_on": {}, "warnings": [], "asks": "Retry it again?"}
+    many = batch()
+    for _ in range(BATCH_PAGE):
+        factories.repair(zombie, State.DONE, batch=many)
+    failed = factories.repair(zombie, State.FAILED, batch=many)
+    planned = factories.repair(zombie, batch=many, plan=plan)
+    first = as_operator.get(many.get_absolute_url()).content.decode()
+    numbers = [int(number) for number in re.findall(r'id="remediation-row-(\d+)"', first)]
+    assert (len(numbers), numbers[:2]) == (BATCH_PAGE, [failed.pk, planned.pk])
+    assert "Page 1 of 2, the worst first" in first
+    assert f"101 of {BATCH_PAGE + 2} finished: {BATCH_PAGE} done, 1 failed, 1 planned" in first
+    second = as_operator.get(f"{many.get_absolute_url()}?page=2").content.decode()
+    assert len(re.findall('id="remediation-row-', second)) == 2
+    assert 'name="answered"' in first
+    assert 'name="answered"' in second, "the question is that of all, not of those on the page"
+    Remediation.objects.filter(pk=planned.pk).update(state=State.WITHDRAWN)
+    assert 'name="answered"' not in as_operator.get(many.get_absolute_url()).content.decode()
 
 
 def test_nor_does_that_of_the_export(as_viewer: Client, zombie: Worker) -> None:

@@ -18,7 +18,8 @@ import pytest
 from workers.coordination.layout import PM_STATE
 from workers.coordination.records import ProcessKey
 from workers.models import Remediation
-from workers.remediation import execute
+from workers.remediation import ask, execute
+from workers.remediation.actions import ACTIONS
 from workers.remediation.ground import Refusal
 from workers.remediation.steps import stop
 
@@ -214,7 +215,6 @@ def test_children_that_come_and_go_refuse_nothing(workshop: Workshop) -> None:
 
 
 def test_an_operator_who_has_lost_the_role_by_now_is_refused(workshop: Workshop) -> None:
-    from workers.remediation import ask
 
     workshop.zombie()
     workshop.cycle()
@@ -230,7 +230,6 @@ def test_an_operator_who_has_lost_the_role_by_now_is_refused(workshop: Workshop)
 
 
 def test_a_viewer_is_refused_where_the_request_is_made(workshop: Workshop) -> None:
-    from workers.remediation import ask
 
     workshop.zombie()
     workshop.cycle()
@@ -364,8 +363,22 @@ def test_processes_that_cannot_be_seen_from_here_refuse_it(workshop: Workshop) -
 # -- requests
 
 
+def test_a_preview_that_comes_while_somebody_clicks_is_not_confirmed_unseen(workshop: Workshop) -> None:
+    """What the view has read is still being planned, and so asks nothing; the plan that comes meanwhile does."""
+    workshop.home.spec(directory="failed", status="failed", task_data={"description": "Harden it"})
+    assert workshop.repair("recover-task").state == "done"
+    asked = ask.request(ACTIONS["recover-task"], workshop.person, workshop.worker())
+    seen = Remediation.objects.get(pk=asked.pk)
+    assert "has been retried once already" in workshop.attend(asked).plan["asks"]
+    with pytest.raises(Refusal, match="look at it first"):
+        ask.confirm(seen, workshop.person)
+    asked.refresh_from_db()
+    assert asked.state == "planned"
+    with pytest.raises(Refusal, match="Say yes to that first"):  # and now it knows the question
+        ask.confirm(seen, workshop.person)
+
+
 def test_a_request_that_was_withdrawn_is_not_carried_out(workshop: Workshop) -> None:
-    from workers.remediation import ask
 
     workshop.zombie()
     planned = workshop.preview("clean-up")

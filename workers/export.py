@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
+
+from .streaming import streamed
 
 #: What makes a spreadsheet compute a cell instead of showing it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -20,8 +22,10 @@ class _Echo:
         return text
 
 
-def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
-    """Answer with a table as a file of this name, row by row as they are read."""
+def csv_response(
+    request: HttpRequest, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> StreamingHttpResponse:
+    """Answer with a table as a file of this name, some rows at a time as they are read."""
 
     def lines() -> Iterator[str]:
         writer = csv.writer(_Echo())
@@ -29,7 +33,7 @@ def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
         for row in rows:
             yield writer.writerow([cell(value) for value in row])
 
-    response = StreamingHttpResponse(lines(), content_type="text/csv; charset=utf-8")
+    response = streamed(request, lines(), "text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     return response
 

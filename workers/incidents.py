@@ -233,8 +233,3 @@ def overlap(since: datetime, until: datetime, gaps: Iterable[tuple[datetime, dat
         if ended > began:
             total, reached = total + (ended - began), ended
     return total
-
-
-def with_gaps(incident: Incident, gaps: Iterable[tuple[datetime, datetime]], now: datetime) -> Incident:
-    """Note how much of an incident no poller watched. It stays open across a gap: nobody knows better."""
-    return replace(incident, unwatched=overlap(incident.began, incident.resolved or now, gaps))

@@ -31,7 +31,7 @@ from .queries.integrity import integrity as read_integrity
 from .queries.lights import lights as read_lights
 from .queries.lights import measure_push
 from .queries.processes import host_processes
-from .remediation.queries import batch_view, cards_of, worker_repairs
+from .remediation.queries import batch_sum, cards_of, worker_repairs
 from .screens import View
 from .vitals import VITALS
 
@@ -148,7 +148,7 @@ def repaired(keys: set[int]) -> list[Repair]:
         it, texts = card.remediation, fragments.remediation(card)
         if it.batch and it.batch_id is not None:
             if it.batch_id not in summaries:
-                summaries[it.batch_id] = fragments.batch(batch_view(it.batch, now, whole=False))
+                summaries[it.batch_id] = fragments.batch(batch_sum(it.batch))
             texts.append(summaries[it.batch_id])
         about = frozenset(key for key in (it.worker_id, it.undoes and it.undoes.worker_id) if key)
         new = it.state in (it.State.PLANNING, it.State.PLANNED)

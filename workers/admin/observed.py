@@ -185,7 +185,7 @@ def _ask_for(action: Action) -> Callable[..., HttpResponse | None]:
     def ask_for(admin: WorkerAdmin, request: HttpRequest, workers: QuerySet[Worker]) -> HttpResponse | None:
         address = request.META.get("REMOTE_ADDR", "")
         person = Person(request.user.get_username(), "admin", user=request.user, address=address)
-        selection = ask.select(action, workers.order_by("worker_id"))
+        selection = ask.select(action, workers.order_by("worker_id")[: ask.MOST_AT_ONCE + 1])
         try:
             return redirect(ask.request_many(selection, person, f"{len(selection.cases)} selected in the admin"))
         except Refusal as refusal:

@@ -32,7 +32,7 @@ def describe_task(layout: Layout, task_id: str) -> tuple[str, str]:
     """Find what a task is about. Return the text and the path that it came from, or two empty texts."""
     for path in _places(layout, task_id):
         for entry in _entries(_read(layout, path)):
-            if task_id in (entry.get(key) for key in _ID) and (text := _description(entry)):
+            if task_id in (entry.get(key) for key in _ID) and (text := describes(entry)):
                 return storable(text[:TEXT_LENGTH]), layout.relative(path)
     return "", ""
 
@@ -82,7 +82,8 @@ def _entries(document: Any) -> Iterator[dict[str, Any]]:
         level = below
 
 
-def _description(entry: dict[str, Any]) -> str:
+def describes(entry: dict[str, Any]) -> str:
+    """What an entry of a queue or a handoff says that its task is about; "" where it does not."""
     for place in (entry, *(inner for key in _INSIDE if isinstance(inner := entry.get(key), dict))):
         for key in _DESCRIPTION:
             value = place.get(key)

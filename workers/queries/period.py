@@ -117,11 +117,6 @@ class Period:
             # Wall-clock days: one of them has 23 or 25 hours where clocks are changed; hours count in UTC
             start = (start.astimezone(UTC) + step).astimezone(self.tz) if self.hourly else start + step
 
-    def slot_of(self, moment: datetime) -> datetime:
-        """The beginning of the day, or hour, that a moment lies in."""
-        local = moment.astimezone(self.tz).replace(minute=0, second=0, microsecond=0)
-        return local if self.hourly else local.replace(hour=0, fold=0)
-
 
 def _zone(name: str, ignored: list[str]) -> str:
     if not name:

@@ -19,6 +19,12 @@ from .ground import NotAllowed, Refusal, now
 from .rights import COMMAND_LINE, why_policy_may_not
 
 State = Remediation.State
+#: How many runs one act may be about.
+MOST_AT_ONCE = 5_000
+#: How many requests are written in one transaction: nobody else can write meanwhile, and none may wait for long.
+CHUNK = 250
+#: Of those for which an act on many has not asked yet. It stays where the asking was broken off.
+NOT_ASKED = "It was not asked for: the request was broken off before its turn"
 
 
 @dataclass(frozen=True)
@@ -155,21 +161,32 @@ def draft_for_host(action: Action, person: Person, host: str, **values: Any) -> 
 
 
 def request_many(selection: Selection, person: Person, asked: str, *, recover: bool = False) -> RemediationBatch:
-    """Ask for the previews of one action on many runs. Raises Refusal."""
-    person.check(selection.action)
+    """Ask for the previews of one action on many runs, a few at a time. Raises Refusal.
+
+    At any moment the batch says of each run that it is asked for or why it is not: if the asking is broken off
+    half-way, those that have come are a batch like any other, and the rest is listed as not asked for.
+    """
+    action = selection.action
+    person.check(action)
+    if len(selection.cases) > MOST_AT_ONCE:
+        raise Refusal(f"More than {MOST_AT_ONCE:,} are selected; select fewer at once")
+    batch = RemediationBatch(
+        action=action.name,
+        asked=asked,
+        running=selection.running,
+        user=person.user,
+        actor=person.name[:150],
+        requested_at=now(),
+    )
+    cases = selection.eligible
     left_out = [{"worker_id": case.worker.worker_id, "reason": case.objection} for case in selection.ineligible]
-    with transaction.atomic():
-        batch = RemediationBatch.objects.create(
-            action=selection.action.name,
-            asked=asked,
-            ineligible=left_out,
-            running=selection.running,
-            user=person.user,
-            actor=person.name[:150],
-            requested_at=now(),
-        )
-        for case in selection.eligible:
-            request(selection.action, person, case.worker, recover=recover, batch=batch)
+    drafts = [draft(action, person, case.worker, recover=recover, batch=batch) for case in cases]
+    for begin in range(0, max(1, len(drafts)), CHUNK):
+        rest = [{"worker_id": case.worker.worker_id, "reason": NOT_ASKED} for case in cases[begin + CHUNK :]]
+        batch.ineligible = left_out + rest
+        with transaction.atomic():
+            batch.save()
+            tell(Remediation.objects.bulk_create(drafts[begin : begin + CHUNK]))
     return batch
 
 
@@ -182,14 +199,17 @@ def place(remediation: Remediation) -> Remediation:
 
 
 def confirm(remediation: Remediation, person: Person, *, answered: bool = False, executor: str = "") -> None:
-    """Let the preview be carried out. Raises Refusal where that cannot be, or where a question was not answered."""
+    """Let the preview be carried out. Raises Refusal where that cannot be, or where a question was not answered.
+
+    What is confirmed is the plan that the caller has read: one that came after that may ask what nobody has answered.
+    """
     person.check(ACTIONS[remediation.action])
     asks = (remediation.plan or {}).get("asks", "")
     if asks and not answered:
         raise Refusal(f"{asks} Say yes to that first")
     signed = person.signed()
     values = {name: signed[name] for name in ("user", "actor", "via", "address", "reason")}
-    where = Remediation.objects.filter(pk=remediation.pk, state=State.PLANNED)
+    where = Remediation.objects.filter(pk=remediation.pk, state=State.PLANNED, planned_at=remediation.planned_at)
     try:
         with transaction.atomic():
             changed = where.update(state=State.CONFIRMED, confirmed_at=now(), executor=executor, **values)
@@ -207,6 +227,8 @@ def confirm(remediation: Remediation, person: Person, *, answered: bool = False,
         if remediation.lapsed:
             _ask_again(remediation, person)
             raise Refusal(f"{remediation.error}, so nothing was done; there is a new preview")
+        if remediation.state == State.PLANNED:
+            raise Refusal("Its preview has only just come; look at it first")
         raise Refusal(f"It is {remediation.state} by now")
     remediation.refresh_from_db()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from workers.models import Remediation, Worker
 
 LONGEST = 50
@@ -9,15 +11,30 @@ LONGEST = 50
 
 def lineage(task_id: str) -> list[str]:
     """The tasks that this one is a retry of, the first one first; this one is the last."""
-    chain = [task_id]
-    while task_id and len(chain) < LONGEST:
-        made = Remediation.objects.filter(new_task_id=chain[0]).exclude(task_id="").values_list("task_id", flat=True)
-        said = Worker.objects.filter(task_id=chain[0]).exclude(retry_of="").values_list("retry_of", flat=True)
-        before = made.first() or said.first()
-        if not before or before in chain:
+    return lineages([task_id])[task_id]
+
+
+def lineages(task_ids: Iterable[str]) -> dict[str, list[str]]:
+    """The lineage of each of these tasks, with as many queries as the longest of them has steps."""
+    chains = {task_id: [task_id] for task_id in task_ids}
+    growing = {task_id for task_id in chains if task_id}
+    for _ in range(LONGEST - 1):
+        before = _before({chains[task_id][0] for task_id in growing})
+        growing = {
+            task_id for task_id in growing if (found := before.get(chains[task_id][0])) and found not in chains[task_id]
+        }
+        if not growing:
             break
-        chain.insert(0, before)
-    return chain
+        for task_id in growing:
+            chains[task_id].insert(0, before[chains[task_id][0]])
+    return chains
+
+
+def _before(task_ids: set[str]) -> dict[str, str]:
+    """Which task each of these is the retry of: what was made from here counts more than what a spec says."""
+    made = Remediation.objects.filter(new_task_id__in=task_ids).exclude(task_id="").order_by("-pk")
+    said = Worker.objects.filter(task_id__in=task_ids).exclude(retry_of="").order_by("-pk")
+    return dict([*said.values_list("task_id", "retry_of"), *made.values_list("new_task_id", "task_id")])
 
 
 def retries_of(task_id: str) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from django.db.models import Prefetch, Q, QuerySet
+from django.core.paginator import Page, Paginator
+from django.db.models import Case, Count, Prefetch, Q, QuerySet, TextField, Value, When
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce
 
 from workers.health import Health
 from workers.models import Remediation, RemediationBatch, RemediationStep, Worker
@@ -18,7 +21,7 @@ from workers.queries.integrity import damage_of, why_no_repair
 
 from .actions import ACTIONS, OF_A_FILE, OF_A_RUN, QUARANTINE, REPAIR_SPEC, Action, first_aid, objection
 from .ask import guard
-from .lineage import lineage
+from .lineage import lineage, lineages
 
 State = Remediation.State
 HISTORY_SHOWN = 20
@@ -44,6 +47,10 @@ class Card:
     remediation: Remediation
     watch: Watch | None
     now: datetime
+    #: What only a card and a page show; a row goes without.
+    successor: Remediation | None = None  # the preview in the place of this one
+    lineage: tuple[str, ...] = ()  # the task that was recovered with those before it, and the one that was made
+    new_worker: Worker | None = None  # that does the recovered task, as soon as there is one
 
     @property
     def pk(self) -> int:
@@ -135,40 +142,55 @@ class Card:
     @property
     def next_preview(self) -> Remediation | None:
         """The preview that stands in the place of this one, which had become wrong or was left for too long."""
-        if self.remediation.state != State.REFUSED and not self.remediation.lapsed:
-            return None
-        return Remediation.objects.filter(instead_of=self.remediation).order_by("-pk").first()
-
-    @property
-    def lineage(self) -> list[str]:
-        """The task that was recovered with those before it, and the one that was made."""
-        remediation = self.remediation
-        if not remediation.new_task_id:
-            return []
-        return [*lineage(remediation.task_id), remediation.new_task_id]
-
-    @property
-    def new_worker(self) -> Worker | None:
-        """The worker that does the recovered task, as soon as there is one."""
-        task = self.remediation.new_task_id
-        return Worker.objects.filter(task_id=task).order_by("-live", "-pk").first() if task else None
+        return self.successor if self.remediation.state == State.REFUSED or self.remediation.lapsed else None
 
 
 def _planned(step: dict[str, Any]) -> StepView:
     return StepView(step["kind"], step["target"], step["detail"], "pending", step["shown"])
 
 
-def _whole(remediations: QuerySet[Remediation]) -> QuerySet[Remediation]:
-    steps = Prefetch("steps", RemediationStep.objects.order_by("number"))
-    return remediations.select_related("worker", "undoes__worker", "batch", "instead_of", "policy").prefetch_related(
-        steps, "undoings"
-    )
+#: What is large and shown on a remediation's own card and page alone.
+LARGE = ("evidence", "output")
+
+
+def rows(page: Page[Remediation], now: datetime) -> list[Card]:
+    """Read one page of remediations as lists show them, in a constant number of queries."""
+    return _rows(cast("QuerySet[Remediation]", page.object_list), now)
+
+
+def _rows(remediations: QuerySet[Remediation], now: datetime) -> list[Card]:
+    return _read(remediations, LARGE, now)
 
 
 def cards(remediations: QuerySet[Remediation], now: datetime) -> list[Card]:
-    """Read these remediations as pages show them, in a constant number of queries."""
+    """Read these remediations as cards show them: the number of queries grows with the longest lineage alone."""
+    found = _read(remediations, (), now)
+    tasks = {each.remediation.task_id for each in found if each.remediation.new_task_id}
+    made = {each.remediation.new_task_id for each in found if each.remediation.new_task_id}
+    instead = Remediation.objects.filter(instead_of__in=[each.pk for each in found]).defer("plan", *LARGE)
+    successors = {each.instead_of_id: each for each in instead.order_by("pk")}
+    chains = lineages(tasks)
+    workers = {each.task_id: each for each in Worker.objects.filter(task_id__in=made).order_by("live", "pk")}
+    return [
+        replace(
+            each,
+            successor=successors.get(each.pk),
+            lineage=(*chains[it.task_id], it.new_task_id) if it.new_task_id else (),
+            new_worker=workers.get(it.new_task_id),
+        )
+        for each in found
+        for it in (each.remediation,)
+    ]
+
+
+def _read(remediations: QuerySet[Remediation], but: Sequence[str], now: datetime) -> list[Card]:
     watching = watches(now)
-    return [Card(each, watching.of(each.host), now) for each in _whole(remediations)]
+    others = [f"{name}__{field}" for name in ("undoes", "instead_of") for field in ("plan", *LARGE)]
+    steps = Prefetch("steps", RemediationStep.objects.defer("data").order_by("number"))
+    undoings = Prefetch("undoings", Remediation.objects.defer("plan", *LARGE))
+    whole = remediations.select_related("worker", "undoes__worker", "batch", "instead_of", "policy")
+    whole = whole.defer(*but, *others, "batch__ineligible").prefetch_related(steps, undoings)
+    return [Card(each, watching.of(each.host), now) for each in whole]
 
 
 def card(pk: int, now: datetime) -> Card | None:
@@ -206,8 +228,9 @@ class WorkerRepairs:
 def worker_repairs(worker: Worker, now: datetime) -> WorkerRepairs:
     """Read what a worker's page shows of remediations."""
     about = Remediation.objects.filter(Q(worker=worker) | Q(undoes__worker=worker))
-    history = tuple(cards(about.order_by("-pk")[:HISTORY_SHOWN], now))
-    current = next((each for each in history if each.state in Remediation.COMMITTED), None)
+    history = tuple(_rows(about.order_by("-pk")[:HISTORY_SHOWN], now))
+    committed = next((each.pk for each in history if each.state in Remediation.COMMITTED), None)
+    current = card(committed, now) if committed else None
     tasks = lineage(worker.task_id) if worker.task_id else []
     if worker.retry_of and worker.retry_of not in tasks:
         tasks.insert(0, worker.retry_of)
@@ -232,8 +255,10 @@ class BatchView:
     """One act on many runs, as far as it has come."""
 
     batch: RemediationBatch
-    cards: tuple[Card, ...] = ()
+    cards: tuple[Card, ...] = ()  # of one page
     states: Counter[str] = field(default_factory=Counter)
+    page: Page[Remediation] | None = None
+    asks: bool = False  # there is a question that has to be answered first, or may still come
 
     @property
     def action(self) -> Action:
@@ -253,19 +278,39 @@ class BatchView:
         return guard(self.action, self.total - self.finished, self.batch.running)
 
     @property
-    def asks(self) -> bool:
-        waits = self.states[State.PLANNING] and any(card.remediation.recover for card in self.cards)
-        return bool(waits) or any(card.asks for card in self.cards)
-
-    @property
     def said(self) -> str:
         """How far it is, in a sentence."""
         parts = [f"{count} {state}" for state, count in sorted(self.states.items()) if count]
         return f"{self.finished} of {self.total} finished: {', '.join(parts)}" if parts else "Nothing was eligible"
 
 
-def batch_view(batch: RemediationBatch, now: datetime, *, whole: bool = True) -> BatchView:
+#: The rows of an act on many, on one page.
+BATCH_PAGE = 100
+#: The states in which somebody has to look at it, then what is under way or waits, then what is over.
+WORST_FIRST = (
+    *(State.FAILED, State.REFUSED, State.RUNNING, State.CONFIRMED),
+    *(State.PLANNED, State.PLANNING, State.WITHDRAWN, State.DONE),
+)
+
+
+def batch_sum(batch: RemediationBatch) -> BatchView:
+    """Count how far an act on many is."""
     replaced = batch.remediations.exclude(instead_of=None).values("instead_of")  # their successors are counted
-    states = Counter(batch.remediations.exclude(pk__in=replaced).values_list("state", flat=True))
-    shown = tuple(cards(batch.remediations.order_by("pk"), now)) if whole else ()
-    return BatchView(batch, shown, states)
+    states = batch.remediations.exclude(pk__in=replaced).order_by().values_list("state").annotate(Count("pk"))
+    return BatchView(batch, states=Counter(dict(states)))
+
+
+def batch_view(batch: RemediationBatch, now: datetime, number: str = "") -> BatchView:
+    """Read one page of an act on many, the worst first."""
+    rank = Case(*(When(state=state, then=Value(rank)) for rank, state in enumerate(WORST_FIRST)))
+    page = Paginator(batch.remediations.order_by(rank, "pk"), BATCH_PAGE).get_page(number)
+    summed = batch_sum(batch)
+    asks = _asks(batch, summed.states)
+    return replace(summed, cards=tuple(rows(page, now)), page=page, asks=asks)
+
+
+def _asks(batch: RemediationBatch, states: Counter[str]) -> bool:
+    if states[State.PLANNING] and batch.remediations.filter(recover=True).exists():
+        return True
+    question = Coalesce(KeyTextTransform("asks", "plan"), Value(""), output_field=TextField())
+    return batch.remediations.filter(state=State.PLANNED).annotate(question=question).exclude(question="").exists()

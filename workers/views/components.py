@@ -131,31 +131,19 @@ def _troubles(worker: Worker, now: datetime) -> list[IncidentRow]:
 # -- repairs
 
 
-class _SampleCard(Card):
+def _card(remediation: Remediation, watch: Watch, now: datetime) -> Card:
     """A card that asks no database."""
-
-    __slots__ = ()
-
-    @property
-    def next_preview(self) -> Remediation | None:
-        return Remediation(pk=NOBODYS) if self.state == Remediation.State.REFUSED else None
-
-    @property
-    def lineage(self) -> list[str]:
-        return ["task-1762553466", "task-1762553467"] if self.remediation.new_task_id else []
-
-    @property
-    def new_worker(self) -> Worker | None:
-        return None
+    lineage = ("task-1762553466", "task-1762553467") if remediation.new_task_id else ()
+    return Card(remediation, watch, now, successor=Remediation(pk=NOBODYS), lineage=lineage)
 
 
 def _repairs(worker: Worker, awake: Watch, silent: Watch, now: datetime) -> dict[str, Any]:
     """Buttons, cards, rows and sums of repairs of a worker."""
     cards = [
-        _SampleCard(_repair(worker, state, number, now), awake, now)
+        _card(_repair(worker, state, number, now), awake, now)
         for number, state in enumerate(Remediation.State, NOBODYS + 1)
     ]
-    cards.append(_SampleCard(_repair(worker, Remediation.State.CONFIRMED, NOBODYS + 90, now), silent, now))
+    cards.append(_card(_repair(worker, Remediation.State.CONFIRMED, NOBODYS + 90, now), silent, now))
     buttons = tuple(Button(action, objection(action, worker), action.name == "clean-up") for action in OF_A_RUN)
     states = Counter(card.state for card in cards)
     batch = RemediationBatch(pk=NOBODYS, action="clean-up", running=90)

@@ -81,9 +81,9 @@ def export(request: HttpRequest) -> StreamingHttpResponse:
     days = f"{period.since.astimezone(period.tz):%Y-%m-%d}-{period.until.astimezone(period.tz):%Y-%m-%d}"
     if name in MEASURED:
         header, rows = MEASURED[name]
-        return csv_response(f"history-{name}-{days}", header, rows(period))
+        return csv_response(request, f"history-{name}-{days}", header, rows(period))
     table = TABLES[name]
-    return csv_response(f"history-{name}-{days}", table.header, table.rows(read_history(period).figures))
+    return csv_response(request, f"history-{name}-{days}", table.header, table.rows(read_history(period).figures))
 
 
 @require_GET

@@ -82,7 +82,7 @@ def export(request: HttpRequest) -> Any:
     """All incidents of the filtered list as CSV, in its order, whatever the page."""
     now = timezone.now()
     query = IncidentQuery.parse(request.GET)
-    return csv_response("incidents", _COLUMNS, (_csv_row(row) for row in every_row(query, now)))
+    return csv_response(request, "incidents", _COLUMNS, (_csv_row(row) for row in every_row(query, now)))
 
 
 def _csv_row(row: IncidentRow) -> tuple[Any, ...]:

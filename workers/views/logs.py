@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
@@ -16,6 +15,7 @@ from django.views.decorators.http import require_GET
 from workers import logs, queries
 from workers.models import Worker
 from workers.queries.logs import CARD, MORE, LogPage, LogQuery, log_page
+from workers.streaming import streamed
 
 from .page import for_viewers, frame
 
@@ -84,7 +84,7 @@ def download(request: HttpRequest, worker_id: str) -> HttpResponseBase:
     text = logs.text(page.worker, file)
     if not isinstance(text, Iterator):
         return HttpResponse(f"{text.reason}\n", status=404, content_type="text/plain; charset=utf-8")
-    response = StreamingHttpResponse(_steps(text), content_type="text/plain; charset=utf-8")
+    response = streamed(request, text, "text/plain; charset=utf-8")
     response["Content-Disposition"] = content_disposition_header(True, _file_name(page.worker, file, timezone.now()))
     return response
 
@@ -92,9 +92,3 @@ def download(request: HttpRequest, worker_id: str) -> HttpResponseBase:
 def _file_name(worker: Worker, file: str, now: datetime) -> str:
     name = file.rpartition("/")[2]
     return f"{worker.worker_id}-{now:%Y%m%dT%H%M%SZ}-{name}" + ("" if name.endswith((".log", ".txt")) else ".txt")
-
-
-async def _steps(text: Iterator[str]) -> AsyncIterator[str]:
-    """Read in a thread and send in between, so that a large log neither holds anybody up nor fills the memory."""
-    while (step := await asyncio.to_thread(next, text, None)) is not None:
-        yield step

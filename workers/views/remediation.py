@@ -23,14 +23,13 @@ from workers.models import Poller, Remediation, RemediationBatch, Worker
 from workers.queries import FleetQuery
 from workers.remediation import ask
 from workers.remediation.actions import ACTIONS, IN_BULK
-from workers.remediation.ask import Person
+from workers.remediation.ask import MOST_AT_ONCE, Person
 from workers.remediation.ground import NotAllowed, Refusal
-from workers.remediation.queries import Card, batch_view, card, cards
+from workers.remediation.queries import LARGE, Card, batch_view, card, rows
 
 from .page import for_viewers, frame
 
 PAGE = 50
-MOST_AT_ONCE = 5_000
 
 
 def person(request: HttpRequest) -> Person:
@@ -194,7 +193,7 @@ def remediations(request: HttpRequest) -> HttpResponse:
     context = {
         **around,
         "filter": filtered,
-        "cards": cards(found.filter(pk__in=[each.pk for each in page]), around["now"]),
+        "cards": rows(page, around["now"]),
         "page": page,
         "kept": kept.urlencode(),
         "hosts": [watch.poller.host for watch in around["watches"].every],
@@ -214,9 +213,10 @@ def export(request: HttpRequest) -> Any:
     """The filtered list as CSV, every row with its plan and its result."""
     filtered = _filtered(request)
     found = filtered.qs if filtered.is_valid() else Remediation.objects.none()
-    rows = found.select_related("worker", "undoes__worker").prefetch_related("steps").iterator(chunk_size=500)
+    whole = found.select_related("worker", "undoes__worker").prefetch_related("steps")
+    every = whole.defer(*LARGE, *(f"undoes__{name}" for name in ("plan", *LARGE))).iterator(chunk_size=500)
     now = timezone.now()
-    return csv_response("remediations", _COLUMNS, (_csv_row(Card(each, None, now)) for each in rows))
+    return csv_response(request, "remediations", _COLUMNS, (_csv_row(Card(each, None, now)) for each in every))
 
 
 def _csv_row(shown: Card) -> tuple[Any, ...]:
@@ -272,7 +272,8 @@ def batch(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one act on many: who is eligible and who is not, then how each comes along."""
     around = frame(f"batch={pk}")
     found = get_object_or_404(RemediationBatch, pk=pk)
-    return render(request, "workers/batch.html", {**around, "batch": batch_view(found, around["now"])})
+    shown = batch_view(found, around["now"], request.GET.get("page", ""))
+    return render(request, "workers/batch.html", {**around, "batch": shown})
 
 
 @require_POST

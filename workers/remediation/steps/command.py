@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from workers.coordination.redaction import redact_text
 from workers.processes import descendants
@@ -35,6 +36,42 @@ class Done:
         """The end of what it printed, on one line."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         return " / ".join(lines[-3:])[-500:] or "it printed nothing"
+
+
+class Children:
+    """Commands of this process that may outlive the step that has launched them. Safe for the executor's threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._awaited: dict[int, subprocess.Popen[bytes]] = {}  # by pid; some step is going to ask how it ended
+        self._left: list[subprocess.Popen[bytes]] = []  # nobody asks any more
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._awaited) + len(self._left)
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._awaited[process.pid] = process
+
+    def get(self, pid: int) -> subprocess.Popen[bytes] | None:
+        """The process that a step waits for, also if it has ended meanwhile; None where this process has none."""
+        with self._lock:
+            return self._awaited.get(pid)
+
+    def leave(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for it no longer: it may go on, and is collected whenever it ends."""
+        with self._lock:
+            if self._awaited.get(process.pid) is process:  # the pid of one that has ended may be another's by now
+                del self._awaited[process.pid]
+            self._left.append(process)
+
+    def reap(self) -> None:
+        """Collect those that have ended, so that none stays a zombie of ours. How it ended stays with its waiter."""
+        with self._lock:
+            for process in self._awaited.values():
+                process.poll()
+            self._left = [process for process in self._left if process.poll() is None]
 
 
 def launch(work: Work, words: Sequence[str]) -> subprocess.Popen[bytes]:

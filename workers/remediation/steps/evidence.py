@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
-from workers.coordination.layout import AGENTS_WORKER_LOGS, Layout
+from workers.coordination.layout import Layout
+from workers.coordination.log_files import WorkerLog, find_logs, open_log
+from workers.coordination.records import Problem
 from workers.coordination.redaction import redact_text
 from workers.models import Worker
 from workers.processes import describe
@@ -37,37 +37,23 @@ def keep(work: Work) -> str:
 
 def log_ends(ground: Ground, worker_id: str) -> list[dict[str, Any]]:
     """Read the last lines of each log that is the worker's own, redacted, the newest first."""
-    paths = sorted(_logs(ground.layout, worker_id), key=_mtime, reverse=True)[:MOST_LOGS]
-    return [end for path in paths if (end := _end(ground.layout, path))]
+    found = find_logs(ground.layout, worker_id)
+    own = [log for log in found.logs if log.path.endswith(".log") and not log.shared and not log.problem]
+    ends = (_end(ground.layout, log, found.on_disk[log.path]) for log in own[:MOST_LOGS])
+    return [end for end in ends if end]
 
 
-def _logs(layout: Layout, worker_id: str) -> list[Path]:
-    own = layout.worker_dir(worker_id)
-    if not own:
-        return []
-    dated = Path(layout.home, AGENTS_WORKER_LOGS)
-    found = [*Path(own, "logs").glob("*.log"), *Path(own).glob("*.log")]
-    with_date = [date / worker_id for date in dated.iterdir()] if dated.is_dir() else []
-    found += [path for folder in with_date if folder.is_dir() for path in folder.glob("*.log")]
-    return [path for path in found if path.is_file() and layout.inside(path)]
-
-
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _end(layout: Layout, path: Path) -> dict[str, Any] | None:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - BYTES))
-            text = file.read(BYTES).decode(errors="replace")
-    except OSError:
+def _end(layout: Layout, log: WorkerLog, path: str) -> dict[str, Any] | None:
+    file = open_log(layout, path)
+    if isinstance(file, Problem):
         return None
+    with file:
+        try:
+            size = file.size()
+            text = file.read(max(0, size - BYTES), BYTES).decode(errors="replace")
+        except OSError:
+            return None
     lines = redact_text(text).splitlines()[-LINES:]
     if not lines:
         return None
-    return {"path": layout.relative(path), "bytes": size, "lines": [line[:LONGEST_LINE] for line in lines]}
+    return {"path": log.path, "bytes": size, "lines": [line[:LONGEST_LINE] for line in lines]}

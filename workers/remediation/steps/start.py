@@ -26,8 +26,8 @@ STEADY = 0.5  # seconds for which its process has to live
 UNSAID = 5.0  # seconds after which a process is enough, though the spec does not say running
 LAST_LOOK = 1.0  # seconds before the end in which a start script that still runs is taken for the worker
 ABOUT_TO_APPEAR = 3.0  # seconds in which what was launched before a crash should show
-#: Commands that are still running when the worker is: start scripts that stay in the foreground.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+#: Start scripts. One that stays in the foreground still runs when its worker does.
+children = command.Children()
 
 
 def plan(file: SpecFile, ground: Ground) -> list[Step]:
@@ -53,7 +53,7 @@ def values(file: SpecFile, ground: Ground) -> dict[str, str]:
 
 def start(work: Work) -> str:
     """Run the fleet's command, unless somebody has started the worker meanwhile."""
-    reap()
+    children.reap()
     file = _file(work)
     if work.data.get("launching"):  # this process's predecessor was killed here: has its command done anything?
         end = time.monotonic() + ABOUT_TO_APPEAR
@@ -70,7 +70,7 @@ def start(work: Work) -> str:
         raise StepFailed(str(error)) from None
     work.note(launching=True, began=now().isoformat())
     process = command.launch(work, words)
-    _children[process.pid] = process
+    children.add(process)
     work.note(pid=process.pid)
     return f"Started {os.path.basename(words[0])} as process {process.pid}"  # noqa: PTH119 - a command's name
 
@@ -79,7 +79,22 @@ def watch(work: Work) -> str:
     """Wait until the worker runs. If it does not, its spec is left pending, and the script's words are kept."""
     launched = work.remediation.steps.get(kind="start")
     source = Work(work.remediation, launched, work.ground)
-    process = _children.get(launched.data.get("pid", 0))
+    process = children.get(launched.data.get("pid", 0))
+    try:
+        said = _watch(work, source, process)
+    except StepFailed:
+        _leave(process)
+        raise
+    _leave(process)  # not where it was interrupted: it is watched once more then
+    return said
+
+
+def _leave(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None:
+        children.leave(process)
+
+
+def _watch(work: Work, source: Work, process: subprocess.Popen[bytes] | None) -> str:
     began = time.monotonic()
     end, alive_since = began + work.ground.patience.start, None
     outcome = ""
@@ -117,12 +132,6 @@ def _enough(file: SpecFile, main: int | None, process: subprocess.Popen[bytes] |
     if process is None or main != process.pid:
         return UNSAID
     return STEADY if end - time.monotonic() < LAST_LOOK else float("inf")
-
-
-def reap() -> None:
-    """Collect start scripts that have ended since, so that none stays a zombie of ours."""
-    for pid in [pid for pid, process in _children.items() if process.poll() is not None]:
-        del _children[pid]
 
 
 def _file(work: Work) -> SpecFile:

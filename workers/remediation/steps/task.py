@@ -8,7 +8,7 @@ from typing import Any
 
 from workers.coordination.parser import description_of
 from workers.coordination.redaction import redact_text
-from workers.coordination.tasks import TASK_ID, describe_task, queued_tasks
+from workers.coordination.tasks import TASK_ID, describe_task, describes, queued_tasks
 from workers.remediation.ground import Ground, Refusal
 from workers.remediation.spec_file import SpecFile
 from workers.remediation.work import Step, StepFailed, Work
@@ -87,14 +87,15 @@ def _moved(work: Work) -> SpecFile:
 
 
 def _made(work: Work, output: str, text: str) -> str:
-    """The id of the new task: a new entry of the queue, best one that says whose retry it is, or a printed one."""
+    """The id of the new task: a new entry of the queue that says whose retry it is, a printed one, or one that is
+    described in the words that were passed. Any other new entry may be somebody else's, queued at the same moment."""
     task_id, known = work.data["task_id"], set(work.data["known"])
     new = {name: entry for name, entry in queued_tasks(work.ground.layout).items() if name not in known}
     retries = [name for name, entry in new.items() if _retries(entry, task_id)]
     printed = TASK_ID.findall(output or command.read_output(command.output_path(work)))
     said = [name for name in printed if name != task_id and name not in known]
-    alike = [name for name, entry in new.items() if entry.get("description") == text]
-    return next(iter([*retries, *(name for name in said if name in new), *said, *alike, *(new if output else ())]), "")
+    alike = [name for name, entry in new.items() if describes(entry) == text]
+    return next(iter([*retries, *(name for name in said if name in new), *said, *alike]), "")
 
 
 def _retries(entry: dict[str, Any], task_id: str) -> bool:
