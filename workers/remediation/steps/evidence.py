@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from workers.coordination.files import printable
 from workers.coordination.layout import AGENTS_WORKER_LOGS, Layout
 from workers.coordination.redaction import redact_text
 from workers.models import Worker
@@ -70,4 +71,4 @@ def _end(layout: Layout, path: Path) -> dict[str, Any] | None:
     lines = redact_text(text).splitlines()[-LINES:]
     if not lines:
         return None
-    return {"path": layout.relative(path), "bytes": size, "lines": [line[:LONGEST_LINE] for line in lines]}
+    return {"path": printable(layout.relative(path)), "bytes": size, "lines": [line[:LONGEST_LINE] for line in lines]}
