@@ -160,7 +160,7 @@ def test_a_view_and_its_query_string_say_the_same() -> None:
         ("sort=up", "sort “up”"),
         ("page=0", "page “0”"),
         ("page=99", "as there are only 1"),
-        ("page=99999999999999999999", "as there are only 1"),
+        ("page=99999999999999999999", "page “99999999999999999999”, which is none"),
         ("since=soon", "since “soon”, which is no time"),
         ("since=2026-03-03&until=2026-03-01", "both were swapped"),
         ("how=archived&state=new", "what lasts has not ended"),

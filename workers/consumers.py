@@ -13,6 +13,7 @@ from django.http import QueryDict
 from . import door, logs
 from .follow import Follows, Session
 from .live import Subscriber, hub
+from .params import LONGEST_PATH, text_of, whole
 from .screens import View
 from .vitals import VITALS
 
@@ -112,8 +113,8 @@ class LogConsumer(Consumer):
 
 def _follower(params: QueryDict) -> Follows | None:
     """Find the run and the log that a browser names. Reads the database."""
-    run, begin = params.get("run", ""), params.get("from", "")
-    number = begin.isascii() and begin.isdigit() and len(begin) < 19
-    worker = logs.run_by_key(run)
-    offset = int(begin) if number else None
-    return logs.follow(worker, params.get("file", ""), offset, params.get("identity", "")[:64]) if worker else None
+    worker = logs.run_by_key(params.get("run", ""))
+    if worker is None:
+        return None
+    file, identity = text_of(params, "file", LONGEST_PATH, stripped=False), text_of(params, "identity", 64)
+    return logs.follow(worker, file, whole(params.get("from", "")), identity)

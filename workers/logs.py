@@ -24,6 +24,7 @@ from .coordination.log_lines import Line, note
 from .coordination.logs import Choice, text_of
 from .coordination.records import Problem
 from .models import LogRelay, Worker
+from .params import whole
 
 #: How long a page waits for another host, and how long that keeps an answer up to date when nobody asks again.
 PATIENCE, WANTED = 3.0, timedelta(seconds=20)
@@ -40,7 +41,8 @@ def whose(worker: Worker) -> Whose:
 
 
 def run_by_key(key: str) -> Worker | None:
-    return Worker.objects.filter(pk=int(key)).first() if key.isascii() and key.isdigit() and len(key) < 19 else None
+    number = whole(key)
+    return None if number is None else Worker.objects.filter(pk=number).first()
 
 
 def is_here(worker: Worker) -> bool:

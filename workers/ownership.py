@@ -137,7 +137,7 @@ class ProcessTable(LivingProcesses):
         ids: set[str] = set()
         for pid in pids:
             if entry := self.entries.get(pid):
-                named = {entry.process.cwd.rpartition("/")[2], entry.worker_id, *entry.command.words}
+                named = {entry.cwd.rpartition("/")[2], entry.worker_id, *entry.command.words}
                 ids |= {name for name in named if name and name in known_ids}
         return ids
 
@@ -187,8 +187,8 @@ class ProcessTable(LivingProcesses):
 
     def _likeness(self, entry: Entry, mentions: bool) -> str:
         programs = (entry.command.name, entry.command.path.rpartition("/")[2], entry.process.name)
-        below = entry.process.cwd.startswith(f"{self.real_workers}/")
-        told = bool(entry.worker_id) and self._at_home(entry.process.cwd)
+        below = entry.cwd.startswith(f"{self.real_workers}/")
+        told = bool(entry.worker_id) and self._at_home(entry.cwd)
         working = entry.command.kind is Kind.COMPANION or (below and entry.command.kind is Kind.WORK)
         if told or working or any(name.startswith("claude") for name in programs):
             return "looks like a worker"
@@ -382,7 +382,7 @@ class ProcessTable(LivingProcesses):
             return sorted(self.by_cwd.get(self._directory(claim), ()))
         if evidence is Evidence.ENVIRONMENT:
             pids = self.by_environment.get(claim.worker_id, ())
-            return sorted(pid for pid in pids if self._at_home(self.entries[pid].process.cwd))
+            return sorted(pid for pid in pids if self._at_home(self.entries[pid].cwd))
         return sorted(self.by_word.get(claim.worker_id, ()))
 
     def _choose(self, look: _Look, claim: Claim, evidence: Evidence, pool: list[Entry], taken: Taken) -> None:
@@ -416,7 +416,7 @@ class ProcessTable(LivingProcesses):
         if evidence is Evidence.ARGUMENT:
             return False
         for ancestor in self.ancestors(entry):
-            if evidence is Evidence.DIRECTORY and ancestor.process.cwd != entry.process.cwd:
+            if evidence is Evidence.DIRECTORY and ancestor.cwd != entry.cwd:
                 return False
             if evidence is Evidence.ENVIRONMENT and ancestor.worker_id != claim.worker_id:
                 return False
@@ -513,9 +513,9 @@ class ProcessTable(LivingProcesses):
 
     def _speaks_for(self, entry: Entry, claim: Claim) -> bool:
         """Whether anything but a number ties a process to a run: its place, its words, or what started it."""
-        if f"{entry.process.cwd}/".startswith(f"{self._directory(claim)}/"):
+        if f"{entry.cwd}/".startswith(f"{self._directory(claim)}/"):
             return True
-        if entry.worker_id == claim.worker_id and self._at_home(entry.process.cwd):
+        if entry.worker_id == claim.worker_id and self._at_home(entry.cwd):
             return True
         if claim.worker_id in entry.command.words and not self._of_another_home(entry, claim.worker_id):
             return True
@@ -538,7 +538,7 @@ class ProcessTable(LivingProcesses):
 
     def _of_another_home(self, entry: Entry, worker_id: str) -> bool:
         """Whether all arguments that name the id mean another fleet's worker: ids are not unique on a host."""
-        cwd = Path(entry.process.cwd)
+        cwd = Path(entry.cwd)
         naming = [arg for arg in entry.process.argv if worker_id in arg.split("/")]
         for arg in naming:
             places = [cwd / arg] if "/" in arg else [cwd / entry.command.path, cwd]
@@ -579,7 +579,7 @@ class ProcessTable(LivingProcesses):
 def _ids_in(entry: Entry, known: Container[str]) -> set[str]:
     """The ids of watched workers that a command line names, anywhere in its text but only in full."""
     words = {word.removesuffix(".json") for arg in entry.process.argv for word in _WORD.findall(arg)}
-    return {word for word in (*words, entry.process.cwd.rpartition("/")[2]) if word in known}
+    return {word for word in (*words, entry.cwd.rpartition("/")[2]) if word in known}
 
 
 def _others(entry: Entry, claim: Claim) -> Set[str]:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import psutil
 
 from .coordination.commands import Command, Kind, read_command
+from .coordination.files import printable
 from .coordination.records import Process, ProcessKey, ProcessSample
 from .coordination.redaction import MARK, Secrecy, key_secrecy, redact_text
 
@@ -64,6 +65,7 @@ class Entry:
 
     process: Process
     command: Command
+    cwd: str  # as the system names it, to be compared; that of the process is printable
     worker_id: str  # WORKER_ID in its environment
     inner_pid: int  # its pid in a PID namespace below ours, 0 where it is in ours
     barren: bool = False  # it was left behind by something whose children do no work
@@ -71,8 +73,8 @@ class Entry:
     read_at: float = 0.0
 
     def differs(self, other: Entry) -> bool:
-        mine = (self.process, self.command, self.worker_id)
-        return mine != (other.process, other.command, other.worker_id)
+        mine = (self.process, self.command, self.cwd, self.worker_id)
+        return mine != (other.process, other.command, other.cwd, other.worker_id)
 
 
 #: Seconds of CPU time of each member: its own, and its ended children's, None where that is not all its own.
@@ -127,7 +129,7 @@ def _stat(pid: int) -> Stat | None:
         return None
     own, waited = int(values[11]) + int(values[12]), int(values[13]) + int(values[14])
     return Stat(
-        name=head.partition(b"(")[2].decode(errors="replace"),
+        name=printable(os.fsdecode(head.partition(b"(")[2])),
         ppid=int(values[1]),
         start_ticks=int(values[19]),
         cpu=own / TICKS_PER_SECOND,
@@ -145,7 +147,7 @@ def _portable_stat(pid: int) -> Stat | None:
                 return None
             times = process.cpu_times()
             return Stat(
-                name=process.name(),
+                name=printable(process.name()),
                 ppid=process.ppid() or 0,
                 start_ticks=round(process.create_time() * TICKS_PER_SECOND),
                 cpu=times.user + times.system,
@@ -365,17 +367,17 @@ class LivingProcesses:
 
     def _differs(self, pid: int, *, thoroughly: bool = False) -> bool:
         """Whether a process is no longer the one that was opened, by its identity or, thoroughly, by what it does."""
-        process, stat = self.entries[pid].process if pid in self.entries else None, _stat(pid)
-        if process is None or stat is None or stat.start_ticks != process.key.start_ticks:
-            return process is not None
+        entry, stat = self.entries.get(pid), _stat(pid)
+        if entry is None or stat is None or stat.start_ticks != entry.process.key.start_ticks:
+            return entry is not None
         if not thoroughly:
             return False
-        if stat.ppid != process.ppid or not process.name.startswith(stat.name):
+        if stat.ppid != entry.process.ppid or not entry.process.name.startswith(stat.name):
             return True
         try:
-            return LINUX and process.cwd != os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115 - hot
+            return LINUX and entry.cwd != os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115 - hot
         except OSError:
-            return process.cwd != ""
+            return entry.cwd != ""
 
     def _open(self, pid: int, now: float) -> Entry | None:
         entry = self._read(pid)
@@ -396,20 +398,22 @@ class LivingProcesses:
             with process.oneshot():
                 argv = _allowed(process.cmdline, list[str]())
                 environment = _allowed(process.environ, dict[str, str]())
+                cwd = _allowed(process.cwd, "")
                 seen = Process(
                     key=ProcessKey(pid, stat.start_ticks, self._boot_id),
                     ppid=stat.ppid,
-                    name=process.name(),
+                    name=printable(process.name()),
                     argv=_shown(argv),
-                    cwd=_allowed(process.cwd, ""),
-                    user=_allowed(process.username, ""),
+                    cwd=printable(cwd),
+                    user=printable(_allowed(process.username, "")),
                     ours=process.uids().real == os.geteuid(),
                     started_at=started_at or datetime.fromtimestamp(process.create_time(), UTC),
                 )
         except (psutil.Error, OSError, ValueError):
             return None
         inner = _inner_pid(pid) if LINUX else 0
-        return Entry(seen, read_command(argv, (self.home, self.real_home)), environment.get("WORKER_ID", ""), inner)
+        command = read_command(argv, (self.home, self.real_home))
+        return Entry(seen, command, cwd, environment.get("WORKER_ID", ""), inner)
 
     def _enlist(self, entry: Entry, now: float) -> None:
         pid = entry.process.pid
@@ -431,8 +435,8 @@ class LivingProcesses:
     def _places(self, entry: Entry) -> Iterator[tuple[defaultdict[Any, set[int]], object]]:
         """Yield where a process is entered in the indexes."""
         yield self.children, entry.process.ppid
-        if entry.process.cwd:
-            yield self.by_cwd, entry.process.cwd
+        if entry.cwd:
+            yield self.by_cwd, entry.cwd
         if entry.worker_id:
             yield self.by_environment, entry.worker_id
         if entry.inner_pid:
@@ -508,9 +512,9 @@ class LivingProcesses:
         if this := self.entries.get(os.getpid()):
             ours |= {entry.process.pid for entry in self.ancestors(this)}
         for pid in self.by_word.get(OUR_WEB, set()) | self.by_word.get("manage.py", set()):
-            process = self.entries[pid].process
-            scripts = [Path(process.cwd, arg) for arg in process.argv if arg.endswith("manage.py")]
-            if OUR_WEB in process.argv or any(os.access(script.parent / OUR_SETTINGS, os.F_OK) for script in scripts):
+            argv, cwd = self.entries[pid].process.argv, self.entries[pid].cwd
+            scripts = [Path(cwd, arg) for arg in argv if arg.endswith("manage.py")]
+            if OUR_WEB in argv or any(os.access(script.parent / OUR_SETTINGS, os.F_OK) for script in scripts):
                 ours.add(pid)
         return ours
 

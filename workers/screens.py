@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.http import QueryDict
 
+from .params import whole, wholes
 from .queries import SIZES, FleetQuery
 from .queries.alerts import AlertsQuery
 from .queries.events import EventQuery
@@ -47,26 +48,26 @@ class View:
     def parse(cls, query_string: str) -> View:
         """Read it. `view=…` and the page's own query string limit it; `shown` and `since` say what is on the screen."""
         params = QueryDict(query_string)
-        since = _integer(params.get("since", ""))
+        since = whole(params.get("since", ""))
         if set(params) <= {"since"}:
             return cls(everything=True, since=since)
-        cards = frozenset(_integers(params.get("remediation", ""))[:MOST_CARDS])
+        cards = frozenset(wholes(params.get("remediation", "").split(","))[:MOST_CARDS])
         if "worker" in params:
-            return cls(worker=_integer(params["worker"]), remediations=cards, since=since)
+            return cls(worker=whole(params["worker"]), remediations=cards, since=since)
         if params.get("view") == "events":
-            return cls(events=EventQuery.parse(params), newest=_integer(params.get("newest", "")) or 0, since=since)
+            return cls(events=EventQuery.parse(params), newest=whole(params.get("newest", "")) or 0, since=since)
         if params.get("view") == "incidents":
-            rows = frozenset(_integers(params.get("rows", ""))[:INCIDENTS])
-            newest = _integer(params.get("newest", "")) or 0
+            rows = frozenset(wholes(params.get("rows", "").split(","))[:INCIDENTS])
+            newest = whole(params.get("newest", "")) or 0
             return cls(incidents=IncidentQuery.parse(params), troubles=rows, newest=newest, since=since)
         if params.get("view") == "incident":
-            return cls(incident=_integer(params.get("incident", "")), since=since)
+            return cls(incident=whole(params.get("incident", "")), since=since)
         if params.get("view") == "alerts":
             return cls(alerts=AlertsQuery.parse(params), since=since)
         if params.get("view") == "integrity":
             return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
         if "batch" in params:
-            return cls(batch=_integer(params["batch"]), since=since)
+            return cls(batch=whole(params["batch"]), since=since)
         if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
             shown = params.get("view")
             return cls(
@@ -77,13 +78,5 @@ class View:
                 since=since,
             )
         shown = params.get("shown")
-        keys = None if shown is None else tuple(_integers(shown)[: SIZES[-1]])
+        keys = None if shown is None else tuple(wholes(shown.split(","))[: SIZES[-1]])
         return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
-
-
-def _integers(text: str) -> list[int]:
-    return [key for part in text.split(",") if (key := _integer(part)) is not None]
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -4,8 +4,10 @@ from typing import Any, cast
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path, register_converter
+from django.urls.converters import IntConverter
 
 from . import consumers
+from .params import MOST_DIGITS
 from .views import alerts, autopilot, logs
 from .views import incidents as troubles
 from .views import remediation as repairs
@@ -27,9 +29,12 @@ from .views.worker import activity, worker
 
 
 class AnyText:
-    """A part of an address that may hold anything: worker ids come from files, slashes and line ends included."""
+    """A part of an address that may hold anything: worker ids come from files, slashes and line ends included.
 
-    regex = r"[\s\S]+"
+    But for NUL: no id has one, and a database may refuse to look for it.
+    """
+
+    regex = r"[^\0]+"
 
     def to_python(self, value: str) -> str:
         return value
@@ -38,7 +43,14 @@ class AnyText:
         return value
 
 
+class Key(IntConverter):
+    """The number of a row. One of more digits is none of any, and a database may refuse to look for it."""
+
+    regex = f"[0-9]{{1,{MOST_DIGITS}}}"
+
+
 register_converter(AnyText, "any")
+register_converter(Key, "key")
 
 urlpatterns = [
     path("", fleet, name="fleet"),
@@ -52,11 +64,11 @@ urlpatterns = [
     path("incidents/", troubles.incidents, name="incidents"),
     path("incidents/export.csv", troubles.export, name="incidents-export"),
     path("incidents/acknowledge/", troubles.acknowledge_many, name="incidents-acknowledge"),
-    path("incidents/<int:pk>/", troubles.incident, name="incident"),
-    path("incidents/<int:pk>/acknowledge/", troubles.acknowledge, name="incident-acknowledge"),
-    path("incidents/<int:pk>/take-back/", troubles.take_back, name="incident-take-back"),
-    path("incidents/<int:pk>/note/", troubles.note, name="incident-note"),
-    path("incidents/<int:pk>/cause/", troubles.cause, name="incident-cause"),
+    path("incidents/<key:pk>/", troubles.incident, name="incident"),
+    path("incidents/<key:pk>/acknowledge/", troubles.acknowledge, name="incident-acknowledge"),
+    path("incidents/<key:pk>/take-back/", troubles.take_back, name="incident-take-back"),
+    path("incidents/<key:pk>/note/", troubles.note, name="incident-note"),
+    path("incidents/<key:pk>/cause/", troubles.cause, name="incident-cause"),
     path("processes/", processes, name="processes"),
     path("events/", events, name="events"),
     path("history/", history, name="history"),
@@ -65,27 +77,27 @@ urlpatterns = [
     path("history/measured/", history_measured, name="history-measured"),
     path("history/report/", history_report, name="history-report"),
     path("alerts/", alerts.alerts, name="alerts"),
-    path("alerts/<int:pk>/acknowledge/", alerts.acknowledge, name="alert-acknowledge"),
-    path("alerts/rules/<int:pk>/mute/", alerts.mute, name="rule-mute"),
-    path("alerts/channels/<int:pk>/test/", alerts.test, name="channel-test"),
+    path("alerts/<key:pk>/acknowledge/", alerts.acknowledge, name="alert-acknowledge"),
+    path("alerts/rules/<key:pk>/mute/", alerts.mute, name="rule-mute"),
+    path("alerts/channels/<key:pk>/test/", alerts.test, name="channel-test"),
     path("integrity/", integrity, name="integrity"),
     path("prevention/", prevention, name="prevention"),
     path("remediations/", repairs.remediations, name="remediations"),
     path("remediations/export.csv", repairs.export, name="remediations-export"),
     path("remediations/new/", repairs.new, name="remediation-new"),
     path("remediations/many/", repairs.new_batch, name="batch-new"),
-    path("remediations/many/<int:pk>/", repairs.batch, name="batch"),
-    path("remediations/many/<int:pk>/confirm/", repairs.confirm_batch, name="batch-confirm"),
-    path("remediations/many/<int:pk>/withdraw/", repairs.withdraw_batch, name="batch-withdraw"),
-    path("remediations/<int:pk>/", repairs.remediation, name="remediation"),
-    path("remediations/<int:pk>/confirm/", repairs.confirm, name="remediation-confirm"),
-    path("remediations/<int:pk>/withdraw/", repairs.withdraw, name="remediation-withdraw"),
+    path("remediations/many/<key:pk>/", repairs.batch, name="batch"),
+    path("remediations/many/<key:pk>/confirm/", repairs.confirm_batch, name="batch-confirm"),
+    path("remediations/many/<key:pk>/withdraw/", repairs.withdraw_batch, name="batch-withdraw"),
+    path("remediations/<key:pk>/", repairs.remediation, name="remediation"),
+    path("remediations/<key:pk>/confirm/", repairs.confirm, name="remediation-confirm"),
+    path("remediations/<key:pk>/withdraw/", repairs.withdraw, name="remediation-withdraw"),
     path("autopilot/", autopilot.policies, name="autopilot"),
-    path("autopilot/<int:pk>/", autopilot.policy, name="policy"),
-    path("autopilot/<int:pk>/promote/", autopilot.promote, name="policy-promote"),
-    path("autopilot/<int:pk>/demote/", autopilot.demote, name="policy-demote"),
-    path("autopilot/<int:pk>/off/", autopilot.turn_off, name="policy-off"),
-    path("autopilot/<int:pk>/reset/", autopilot.reset, name="policy-reset"),
+    path("autopilot/<key:pk>/", autopilot.policy, name="policy"),
+    path("autopilot/<key:pk>/promote/", autopilot.promote, name="policy-promote"),
+    path("autopilot/<key:pk>/demote/", autopilot.demote, name="policy-demote"),
+    path("autopilot/<key:pk>/off/", autopilot.turn_off, name="policy-off"),
+    path("autopilot/<key:pk>/reset/", autopilot.reset, name="policy-reset"),
     path("components/", components, name="components"),
     path("icon/<str:state>.svg", icon, name="icon"),
     path("metrics", metrics, name="metrics"),  # /healthz is answered before any address is looked at: relay_web.probes

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from posixpath import basename
 
+from .files import printable
+
 
 class Kind(StrEnum):
     """What a process is there for."""
@@ -98,7 +100,7 @@ def read_command(argv: Sequence[str], homes: Sequence[str] = ()) -> Command:
         return Command(Kind.VIEWER, name, path, frozenset())
     if not path and name in SHELLS:
         return Command(Kind.PROMPT, name, argv[0], frozenset())
-    name = basename(path) or name
+    name = printable(basename(path) or name)
     return Command(_kind(name), name, path or argv[0], frozenset(_words(argv, homes)))
 
 

@@ -100,8 +100,10 @@ def _plausible(moment: datetime) -> datetime | None:
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
-_STRING_OR_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
-_HOLE = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\s*:([ \t]*)(?=\s*[,}]))?', re.DOTALL)
+_STRING_OR_WORD = re.compile(r'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN', re.DOTALL)
+#: A string takes all the rest where its end is missing, and nothing is tried twice: a spec may hold anything, and while
+#: a pattern is looked for nothing else of the poller runs.
+_HOLE = re.compile(r'"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)(?:\s*+:([ \t]*+)(?=\s*+[,}]))?', re.DOTALL)
 _KEY_BEFORE = re.compile(r'"((?:[^"\\]|\\.){0,200})"\s*:\s*\Z', re.DOTALL)
 _REASONS = {
     "Expecting value": "a value is missing",

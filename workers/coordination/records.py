@@ -255,7 +255,11 @@ class ProcessKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A living process as the probe saw it. Never one in state Z, which is gone."""
+    """A living process as the probe saw it. Never one in state Z, which is gone.
+
+    Its texts are to be stored and shown, whatever bytes a directory or a program is named with; what is compared with
+    names on disk is for the probe to keep.
+    """
 
     key: ProcessKey
     ppid: int

@@ -135,8 +135,8 @@ _CREDENTIALS = (
 )
 _NAME = re.compile(r"(?<![\w.-])(?:--?)?([A-Za-z_][\w.-]{0,80})(?:\\*[\"'])?\s*[:=]\s*")
 _VALUE = re.compile(
-    r"\\+\"(.*?)(?:\\+\"|\Z)"  # JSON inside a JSON string
-    r"|\"((?:[^\"\\]|\\.)*)|'([^']*)|\[([^\]]*)|\{([^}]*)"
+    r"\\++\"(.*?)(?:(?<!\\)\\++\"|\Z)"  # JSON inside a JSON string; a run of backslashes is looked at once, as a whole
+    r"|\"((?:[^\"\\]++|\\.)*+)|'([^']*)|\[([^\]]*)|\{([^}]*)"
     r"|((?:(?:bearer|basic|token|digest)\s+)?[^\s\"',;&})\]]+)",
     re.DOTALL | re.IGNORECASE,
 )

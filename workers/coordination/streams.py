@@ -220,8 +220,8 @@ _FIRST_LOOK = 4096  # bytes in which the end of an object is looked for first
 _LONGEST_WORD = 16  # characters; a word of JSON that is cut off, as `fals` or `\\u00`, is shorter
 _DECODER = json.JSONDecoder(strict=False, parse_int=whole_number)
 _LONG_LINE = 2 * MAX_DEPTH  # bytes; a shorter one cannot be nested too deeply
-#: Bytes of looking closely for the next record behind damage; after that only a line that is one will do. Nothing but a
-#: log that was made to be slow comes near it.
+#: Bytes of one stretch that are looked at closely in vain; after that only a line that is a record will do. Nothing but
+#: a log that was made to be slow comes near it.
 _EFFORT = 32 * 1024 * 1024
 _DEEP = 16 * 1024  # what it costs, in bytes, to find out that something is nested too deeply
 
@@ -237,6 +237,7 @@ class _Stretch:
         self.records: list[LogRecord] = []
         self.damages: list[Damage] = []
         self.suspect = may_hold_secret(data)
+        self.effort = 0  # bytes that were looked at in vain
 
     def parse(self, at_end: bool) -> None:
         """Go through the stretch: line by line as long as a line is a record, which is the rule, else step by step."""
@@ -271,7 +272,7 @@ class _Stretch:
         at = self.position = found.start() if found else len(self.data)
         if not found:
             return True
-        if found[0] == b"{" and (self._begins_record(at) or self._stands_out(at)):
+        if found[0] == b"{" and self._is_worth_a_look(at):
             decoded = self._decode(at)
             if decoded.value is not None:
                 self._take(at, decoded.value, decoded.end)
@@ -298,6 +299,11 @@ class _Stretch:
 
     # A record
 
+    def _is_worth_a_look(self, at: int) -> bool:
+        if self.effort > _EFFORT:
+            return self._is_whole_line(at)
+        return self._begins_record(at) or self._stands_out(at)
+
     def _begins_record(self, at: int) -> bool:
         """Whether a ``{`` stands in the first column or follows the end of another record."""
         before = self.data[max(0, at - _LOOK_BACK) : at]
@@ -308,7 +314,9 @@ class _Stretch:
 
     def _stands_out(self, at: int) -> bool:
         """Whether what begins in any other place is a whole record all the same, with a type and a time."""
-        if not _TIME_KEY.search(self.data, at, self._line_end(at)):
+        line_end = self._line_end(at)
+        self.effort += line_end - at
+        if not _TIME_KEY.search(self.data, at, line_end):
             return False
         value, end, *_ = self._decode(at)
         if value is None or not (_RECORD_END.match(self.data, end) or (self.ended and end == len(self.data))):
@@ -316,6 +324,12 @@ class _Stretch:
         return any(parse_time(value.get(key)) for key in TIME_KEYS) and bool(_first_text(value, TYPE_KEYS))
 
     def _decode(self, at: int) -> _Decoded:
+        decoded = self._decoded(at)
+        if decoded.value is None:
+            self.effort += decoded.end - at
+        return decoded
+
+    def _decoded(self, at: int) -> _Decoded:
         try:
             end = self._find_end(at)
         except json.JSONDecodeError as error:
@@ -354,9 +368,10 @@ class _Stretch:
 
     def _is_whole_line(self, at: int) -> bool:
         """Whether a line that has ended is an object by itself, and not an empty one."""
+        if self.data[at - 1 : at] != b"\n":
+            return False
         end = self._line_end(at)
-        ended = end < len(self.data) or self.ended
-        return ended and self.data[at - 1 : at] == b"\n" and bool(_loads(self.data[at:end]))
+        return (end < len(self.data) or self.ended) and bool(_loads(self.data[at:end]))
 
     # Damage
 
@@ -375,18 +390,13 @@ class _Stretch:
 
     def _skip(self, at: int, search_from: int, reason: str) -> bool:
         """Pass over damage up to where the next record begins, else to the end of the last whole line."""
-        effort = 0
         for candidate in _OBJECT.finditer(self.data, search_from):
             begin = candidate.start()
-            if effort > _EFFORT:
-                good = self._is_whole_line(begin)
-            elif self._begins_record(begin):
+            if self.effort <= _EFFORT and self._begins_record(begin):
                 decoded = self._decode(begin)
                 good = decoded.value is not None or (decoded.incomplete and not self.ended)
-                effort += decoded.end - begin
             else:
-                good = self._stands_out(begin)
-                effort += self._line_end(begin) - begin
+                good = self._is_worth_a_look(begin)
             if good:
                 self._damage(at, begin, reason)
                 return True

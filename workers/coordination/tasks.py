@@ -25,7 +25,7 @@ _DESCRIPTION = ("description", "task_description", "title", "task_title", "instr
 _INSIDE = ("context", "task_data", "scope", "metadata")
 _ID = ("id", "task_id")
 #: How a fleet's scripts write a task's id in what they print.
-TASK_ID = re.compile(r"\btask[-_](?=[\w.-]*\d)[\w-]+(?:\.[\w-]+)*", re.IGNORECASE)
+TASK_ID = re.compile(r"\btask[-_](?=[\w.-]{0,250}?\d)[\w-]+(?:\.[\w-]+)*", re.IGNORECASE)
 
 
 def describe_task(layout: Layout, task_id: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from django.db.models import Count, Max
 from django.http import QueryDict
 
 from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, Severity
+from workers.params import positive, text_of
 
 from .lights import attendant
 
@@ -35,14 +36,11 @@ class AlertsQuery:
     def parse(cls, params: QueryDict) -> AlertsQuery:
         """Read a query string. What cannot be used is left out and named in ``ignored``; nothing raises."""
         ignored: list[str] = []
-        severity, page = params.get("severity", "").strip(), params.get("page", "1")
+        severity, page = text_of(params, "severity"), positive(params, "page", ignored) or 1
         if severity and severity not in SEVERITIES:
             ignored.append(f"the severity “{severity[:40]}”, which is none")
             severity = ""
-        if not (page.isascii() and page.isdigit() and len(page) < 10 and int(page)):
-            ignored.append(f"page “{page[:20]}”, which is none")
-            page = "1"
-        return cls(severity, params.get("rule", "").replace("\0", "").strip()[:120], int(page), tuple(ignored))
+        return cls(severity, text_of(params, "rule", 120), page, tuple(ignored))
 
     def with_changes(self, **changes: Any) -> AlertsQuery:
         """The same view with something else; every change but that of the page leads to the first one."""

@@ -16,6 +16,7 @@ from django.http import QueryDict
 from workers.coordination.parser import parse_time
 from workers.health import RUN_TOLERANCE
 from workers.models import Event, EventCount, Finding, LogFile, Worker
+from workers.params import text_of, whole
 
 PAGE = 100
 #: New events are counted up to here; then it is "more than".
@@ -47,12 +48,12 @@ class EventQuery:
             ignored.append("the time from its end to its beginning; both were swapped")
             since, until = until, since
         return cls(
-            type=text_param(params, "type"),
-            source=text_param(params, "source"),
-            worker=text_param(params, "worker"),
+            type=text_of(params, "type"),
+            source=text_of(params, "source"),
+            worker=text_of(params, "worker"),
             since=since,
             until=until,
-            before=_cursor(params.get("before", ""), ignored),
+            before=_cursor(text_of(params, "before"), ignored),
             ignored=tuple(ignored),
         )
 
@@ -103,12 +104,8 @@ class EventQuery:
             return [Record._make(row) for row in cursor.fetchall()]
 
 
-def text_param(params: QueryDict, name: str) -> str:
-    return params.get(name, "").replace("\0", "").strip()[:255]
-
-
 def moment_param(params: QueryDict, name: str, ignored: list[str]) -> datetime | None:
-    text = params.get(name, "").strip()
+    text = text_of(params, name)
     moment = parse_time(text) if text else None
     if text and moment is None:
         ignored.append(f"{name} “{text[:40]}”, which is no time; write one like 2025-11-20T14:00")
@@ -119,11 +116,11 @@ def _cursor(text: str, ignored: list[str]) -> tuple[datetime, int] | None:
     if not text:
         return None
     at, _, key = text.rpartition(",")
-    moment = parse_time(at)
-    if moment is None or not (key.isascii() and key.isdigit() and len(key) < 19):
+    moment, number = parse_time(at), whole(key)
+    if moment is None or number is None:
         ignored.append("the page, which is no place in the stream")
         return None
-    return moment, int(key)
+    return moment, number
 
 
 def stamp(moment: datetime) -> str:

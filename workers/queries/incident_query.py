@@ -14,8 +14,9 @@ from django.http import QueryDict
 
 from workers.incidents import How, Kind
 from workers.models import Incident
+from workers.params import positive, text_of, whole
 
-from .events import moment_param, stamp, text_param
+from .events import moment_param, stamp
 
 STATES = {
     "open": "Open",
@@ -74,8 +75,8 @@ class IncidentQuery:
         if since and until and since > until:
             ignored.append("the time from its end to its beginning; both were swapped")
             since, until = until, since
-        cause = text_param(params, "cause")
-        if cause and cause != "none" and _number(cause) is None:
+        cause = text_of(params, "cause")
+        if cause and cause != "none" and whole(cause) is None:
             ignored.append(f"the root cause “{cause[:40]}”, which is none")
             cause = ""
         state, how = _among(params, "state", STATES, ignored), _among(params, "how", list(How), ignored)
@@ -85,16 +86,16 @@ class IncidentQuery:
         return cls(
             state=state or "open",
             kind=tuple(kind for kind in Kind if kind in asked),
-            **{name: text_param(params, name) for name in ("worker_type", "master", "host", "q")},
+            **{name: text_of(params, name) for name in ("worker_type", "master", "host", "q")},
             cause=cause,
             how=how,
             since=since,
             until=until,
             within=_among(params, "within", WITHIN, ignored),
-            run=_positive(params, "run", ignored),
+            run=positive(params, "run", ignored),
             source=_among(params, "source", SOURCES, ignored),
             sort=_among(params, "sort", SORTS, ignored),
-            page=_positive(params, "page", ignored) or 1,
+            page=positive(params, "page", ignored) or 1,
             ignored=tuple(ignored),
         )
 
@@ -187,20 +188,8 @@ class _Days(Func):
 
 
 def _among(params: QueryDict, name: str, known: Iterable[str], ignored: list[str]) -> str:
-    text = text_param(params, name)
+    text = text_of(params, name)
     if text and text not in known:
         ignored.append(f"{name} “{text[:40]}”, which is none of {', '.join(filter(None, known))}")
         return ""
     return text
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
-def _positive(params: QueryDict, name: str, ignored: list[str]) -> int | None:
-    text = text_param(params, name)
-    number = _number(text[:10])
-    if text and not number:
-        ignored.append(f"{name} “{text[:40]}”, which is none")
-    return number or None

@@ -15,6 +15,7 @@ from django.http import QueryDict
 from workers.finding_kinds import KINDS, About, Kind
 from workers.health import Health
 from workers.models import Finding, Worker
+from workers.params import positive, text_of
 from workers.remediation.actions import Action, objection
 
 PAGE = 50
@@ -35,14 +36,11 @@ class IntegrityQuery:
     def parse(cls, params: QueryDict) -> IntegrityQuery:
         """Read a query string. What cannot be used is left out and named in ``ignored``; nothing raises."""
         ignored: list[str] = []
-        kind, page = _text(params, "kind"), params.get("page", "1")
+        kind, page = text_of(params, "kind"), positive(params, "page", ignored) or 1
         if kind and kind not in list(Kind):
             ignored.append(f"the kind “{kind[:40]}”, which is none")
             kind = ""
-        if not (page.isascii() and page.isdigit() and len(page) < 10 and int(page)):
-            ignored.append(f"page “{page[:20]}”, which is none")
-            page = "1"
-        return cls(kind, _text(params, "host"), _text(params, "q"), int(page), tuple(ignored))
+        return cls(kind, text_of(params, "host"), text_of(params, "q"), page, tuple(ignored))
 
     def with_changes(self, **changes: Any) -> IntegrityQuery:
         """The same view with something else; every change but that of the page leads to the first one."""
@@ -62,10 +60,6 @@ class IntegrityQuery:
     @property
     def about(self) -> About | None:
         return KINDS[Kind(self.kind)] if self.kind else None
-
-
-def _text(params: QueryDict, name: str) -> str:
-    return params.get(name, "").replace("\0", "").strip()[:255]
 
 
 @dataclass(frozen=True, slots=True)

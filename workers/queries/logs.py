@@ -23,6 +23,7 @@ from workers.coordination.log_answers import (
 )
 from workers.coordination.log_files import WorkerLog
 from workers.models import Worker
+from workers.params import LONGEST_PATH, text_of, whole
 
 #: Lines of a page, of its card on the worker's page, and of what is loaded before or behind.
 PAGE, CARD, MORE = 500, 40, 500
@@ -43,10 +44,10 @@ class LogQuery:
     @classmethod
     def parse(cls, params: QueryDict) -> LogQuery:
         """Read a query string. What cannot be used is left out."""
-        numbers = {name: _number(params.get(name, "")) for name in ("at", "before", "after", "back")}
+        numbers = {name: whole(text_of(params, name)) for name in ("at", "before", "after", "back")}
         return cls(
-            file=params.get("file", "").replace("\0", "")[:4096],
-            q=params.get("q", "").replace("\0", "").strip()[:200],
+            file=text_of(params, "file", LONGEST_PATH, stripped=False),
+            q=text_of(params, "q", 200),
             errors=params.get("errors", "") == "1",
             **numbers,
         )
@@ -68,10 +69,6 @@ class LogQuery:
                 part, offset = name, value
                 break
         return Question(self.file, part, offset, most, self.q, self.errors, self.back)
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 @dataclass(frozen=True, slots=True)

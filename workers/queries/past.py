@@ -22,6 +22,7 @@ from django.http import QueryDict
 from workers.coordination.parser import parse_time
 from workers.health import OVER, TROUBLED, Health
 from workers.models import HealthChange, Worker
+from workers.params import positive, text_of
 
 from .events import stamp
 from .fleet import FACET_NAMES, HEAVY, TILES, TILES_IF_ANY, Facet
@@ -82,13 +83,13 @@ class PastQuery:
             at=at,
             with_=with_,
             health=_states(params, ignored, compared=with_ is not None),
-            worker_type=_text(params, "worker_type"),
-            master=_text(params, "master"),
-            host=_text(params, "host"),
-            q=_text(params, "q"),
+            worker_type=text_of(params, "worker_type"),
+            master=text_of(params, "master"),
+            host=text_of(params, "host"),
+            q=text_of(params, "q"),
             move=_move(params, ignored, compared=with_ is not None),
-            page=_number(params, "page", 1, ignored),
-            size=_number(params, "size", SIZES[0], ignored, among=SIZES),
+            page=positive(params, "page", ignored) or 1,
+            size=positive(params, "size", ignored, among=SIZES) or SIZES[0],
             ignored=tuple(ignored),
         )
 
@@ -142,10 +143,6 @@ def _moment(params: QueryDict, name: str, now: datetime, ignored: list[str]) -> 
     return moment
 
 
-def _text(params: QueryDict, name: str) -> str:
-    return params.get(name, "").replace("\0", "").strip()[:200]
-
-
 def _states(params: QueryDict, ignored: list[str], *, compared: bool) -> tuple[str, ...]:
     asked = {part.strip() for value in params.getlist("health") for part in value.split(",") if part.strip()}
     if compared:
@@ -163,17 +160,6 @@ def _move(params: QueryDict, ignored: list[str], *, compared: bool) -> tuple[str
     if text:
         ignored.append(f"move “{text[:40]}”, " + ("which is none" if compared else "as nothing is compared"))
     return None
-
-
-def _number(params: QueryDict, name: str, default: int, ignored: list[str], among: tuple[int, ...] = ()) -> int:
-    text = params.get(name, "")
-    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) and (not among or int(text) in among):
-        return int(text)
-    if text:
-        ignored.append(
-            f"{name} “{text[:20]}”, which is " + (f"none of {', '.join(map(str, among))}" if among else "none")
-        )
-    return default
 
 
 # -- out of the history

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.http import QueryDict
 
 from workers.coordination.parser import parse_time
+from workers.params import text_of
 
 RANGES = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 RANGE_LABELS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days"}
@@ -53,7 +54,7 @@ class Period:
         if group and group not in GROUPS:
             ignored.append(f"the grouping “{group[:40]}”, which is none of {', '.join(GROUPS)}")
             group = ""
-        chosen = {each: params.get(each, "").replace("\0", "").strip()[:255] for each in GROUPS}
+        chosen = {each: text_of(params, each) for each in GROUPS}
         return cls(since, until, now, "" if own else name, zone, group, **chosen, ignored=tuple(ignored))
 
     def with_changes(self, **changes: Any) -> Period:

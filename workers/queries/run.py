@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from workers.coordination.layout import SPECS
 from workers.coordination.parser import parse_time
 from workers.models import HealthChange, PollerGap, Worker, WorkerDocument
+from workers.params import whole
 
 from .fleet import HEAVY, Row
 from .processes import Branch, mentioning, tree
@@ -74,7 +75,7 @@ def find_run(worker_id: str, run: str, now: datetime) -> WorkerPage | None:
         "health_since",
     )
     known = Worker.objects.only(*columns).order_by("-live", F("created_at").desc(nulls_last=True), "-pk")
-    asked = int(run) if run.isascii() and run.isdigit() and len(run) < 19 else None
+    asked = whole(run)
     if not worker_id and asked:
         worker_id = Worker.objects.filter(pk=asked).values_list("worker_id", flat=True).first() or ""
     runs = list(known.filter(worker_id=worker_id)[: RUNS_SHOWN + 1]) if worker_id else []

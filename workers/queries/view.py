@@ -17,6 +17,7 @@ from django.http import QueryDict
 
 from workers.health import OVER, TROUBLED, Health
 from workers.models import Worker
+from workers.params import positive, text_of
 
 SIZES = (50, 100, 200)
 #: How far back the tiles of runs that have ended look.
@@ -145,21 +146,21 @@ class FleetQuery:
         ignored: list[str] = []
         states = {part for value in params.getlist("health") for part in value.split(",") if part}
         ignored += [f"health “{part[:40]}”, no such state" for part in sorted(states) if not _health(part)]
-        text = params.get("q", "").replace("\0", "").strip()[:500]
+        text = text_of(params, "q", 500)
         sort = params.get("sort", "")
         if sort.removeprefix("-") not in SORTS:
             ignored += [f"sort “{sort[:40]}”, no such column"] if sort else []
             sort = ""
         return cls(
             health=tuple(state for state in Health if state in {_health(part) for part in states}),
-            worker_type=_plain(params, "worker_type"),
-            master=_plain(params, "master"),
-            host=_plain(params, "host"),
+            worker_type=text_of(params, "worker_type"),
+            master=text_of(params, "master"),
+            host=text_of(params, "host"),
             q=text,
             runs="all" if params.get("runs") == "all" else "",
             sort="" if sort == "health" else sort,
-            page=_number(params, "page", 1, ignored),
-            size=_number(params, "size", SIZES[0], ignored, among=SIZES),
+            page=positive(params, "page", ignored) or 1,
+            size=positive(params, "size", ignored, among=SIZES) or SIZES[0],
             ignored=(*ignored, *parse_search(text).ignored),
         )
 
@@ -258,19 +259,6 @@ class FleetQuery:
 #: Columns of equal name in the query, the row and the list of groups.
 FACETS = ("worker_type", "master", "host")
 FACET_WORDS = {"worker_type": "type", "master": "master", "host": "host"}
-
-
-def _plain(params: QueryDict, name: str) -> str:
-    return params.get(name, "").replace("\0", "").strip()[:255]
-
-
-def _number(params: QueryDict, name: str, default: int, ignored: list[str], among: tuple[int, ...] = ()) -> int:
-    text = params.get(name, "")
-    if text.isascii() and text.isdigit() and int(text[:9]) > 0 and (not among or int(text[:9]) in among):
-        return int(text[:9])
-    if text:
-        ignored.append(f"{name} “{text[:40]}”" + (f", which is none of {', '.join(map(str, among))}" if among else ""))
-    return default
 
 
 def ended_runs(states: Iterable[Health], now: datetime | None) -> QuerySet[Worker]:

@@ -66,7 +66,11 @@ class DamagedFile:
     def blanks(self) -> list[tuple[int, Hole]]:
         """The missing values with their lines."""
         text = self.data.decode(errors="replace")
-        return [(text.count("\n", 0, hole.start) + 1, hole) for hole in holes(text)]
+        found, line, at = [], 1, 0
+        for hole in holes(text):
+            line, at = line + text.count("\n", at, hole.start), hole.start
+            found.append((line, hole))
+        return found
 
     def diff(self, splices: list[edits.Splice]) -> list[list[str]]:
         """The lines that change, as pairs of sign and text, redacted; of a long line what stands around the place."""

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from workers.alerting import people
 from workers.alerting.people import MAY, RefusedError, Who
 from workers.models import Alert, AlertRule, Channel
+from workers.params import text_of
 from workers.queries.alerts import SEVERITIES, AlertsQuery
 from workers.queries.alerts import alerts as read_alerts
 
@@ -79,7 +80,7 @@ def test(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _reason(request: HttpRequest) -> str:
-    return request.POST.get("reason", "").replace("\0", "").strip()[: people.REASON]
+    return text_of(request.POST, "reason", people.REASON)
 
 
 def _do(request: HttpRequest, deed: str, do: Callable[[Who], None]) -> HttpResponse:

@@ -16,6 +16,7 @@ from workers.autopilot import promotion
 from workers.autopilot.page import policies as read_policies
 from workers.autopilot.promotion import PERMISSION, WORD, NotYet, Who
 from workers.models import Installation, Policy
+from workers.params import text_of
 
 from .page import View, for_viewers, frame
 
@@ -73,7 +74,7 @@ def _act(act: Act) -> View:
 @_act
 def promote(request: HttpRequest, found: Policy, who: Who) -> str:
     """Let it act."""
-    promotion.promote(found, who, timezone.now(), request.POST.get("word", ""))
+    promotion.promote(found, who, timezone.now(), text_of(request.POST, "word"))
     return "it acts from now on."
 
 

@@ -14,6 +14,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
 
 from workers import fragments, queries
+from workers.params import wholes
 from workers.queries import SIZES, SORTS, Fleet, FleetQuery
 from workers.remediation.actions import IN_BULK
 
@@ -78,6 +79,6 @@ def _column(query: FleetQuery, name: str) -> dict[str, str]:
 def usage(request: HttpRequest) -> HttpResponse:
     """CPU and memory of the rows that a page shows: `?runs=1,2,3`. Sampled values are never pushed."""
     now = timezone.now()
-    keys = [int(part) for part in request.GET.get("runs", "").split(",") if part.isascii() and part.isdigit()]
-    shown = queries.rows([key for key in keys if key < 2**63][: SIZES[-1]], queries.watches(now), now)
+    keys = wholes(request.GET.get("runs", "").split(","))[: SIZES[-1]]
+    shown = queries.rows(keys, queries.watches(now), now)
     return HttpResponse(fragments.usage(row for row in shown if row.worker.pid and not row.lost))

@@ -13,13 +13,14 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
-from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from workers import acknowledge as tending
 from workers.export import csv_response
 from workers.incidents import KINDS, How, Kind
 from workers.models import Incident, RootCause
+from workers.params import text_of, whole, wholes
+from workers.queries.events import moment_param
 from workers.queries.incident_query import SORTS, SOURCES, WITHIN, IncidentQuery
 from workers.queries.incidents import IncidentRow, every_row, incident_page, rows
 from workers.queries.incidents import incidents as read_incidents
@@ -108,9 +109,9 @@ def _csv_row(row: IncidentRow) -> tuple[Any, ...]:
 def acknowledge_many(request: HttpRequest) -> HttpResponse:
     """Acknowledge the ticked incidents, or the `one` whose button was pressed, with the same reason."""
     asked = [request.POST["one"]] if "one" in request.POST else request.POST.getlist("incident")
-    keys = [int(key) for key in asked if key.isascii() and key.isdigit() and len(key) < 19]
+    keys = wholes(asked)
     now = timezone.now()
-    outcome = tending.acknowledge(keys, request.user.get_username(), request.POST.get("reason", "").strip(), now)
+    outcome = tending.acknowledge(keys, request.user.get_username(), _reason(request), now)
     if request.headers.get("HX-Request"):
         shown = rows([*outcome.done, *outcome.kept], timezone.now())
         texts = [
@@ -131,11 +132,14 @@ def acknowledge(request: HttpRequest, pk: int) -> HttpResponse:
     """Acknowledge one incident from its own page."""
 
     def say() -> str:
-        reason = request.POST.get("reason", "").strip()
-        outcome = tending.acknowledge([pk], request.user.get_username(), reason, timezone.now())
+        outcome = tending.acknowledge([pk], request.user.get_username(), _reason(request), timezone.now())
         return outcome.kept.get(pk, "")
 
     return _say(request, pk, say)
+
+
+def _reason(request: HttpRequest) -> str:
+    return text_of(request.POST, "reason", tending.LONGEST_REASON)
 
 
 @require_POST
@@ -153,11 +157,8 @@ def note(request: HttpRequest, pk: int) -> HttpResponse:
     """Replace the note, unless it is another one by now than that which was read."""
 
     def say() -> str:
-        text = request.POST.get("note", "").strip()
-        try:
-            read_at = parse_datetime(request.POST.get("read_at", ""))
-        except ValueError:
-            read_at = None
+        text = text_of(request.POST, "note", tending.LONGEST_NOTE)
+        read_at = moment_param(request.POST, "read_at", [])
         written = tending.write_note(pk, request.user.get_username(), text, read_at, timezone.now())
         return "" if written else ANOTHER_NOTE.format(text)
 
@@ -169,9 +170,8 @@ def note(request: HttpRequest, pk: int) -> HttpResponse:
 @for_operators
 def cause(request: HttpRequest, pk: int) -> HttpResponse:
     """Give it a root cause of the list, or none."""
-    text = request.POST.get("root_cause", "")
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-    chosen = get_object_or_404(RootCause, pk=number) if text else None
+    text = text_of(request.POST, "root_cause")
+    chosen = get_object_or_404(RootCause, pk=whole(text)) if text else None
 
     def say() -> str:
         tending.label(pk, chosen, timezone.now())

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 from workers import queries
 from workers.export import csv_response
 from workers.models import Poller, Remediation, RemediationBatch, Worker
+from workers.params import text_of, whole, wholes
 from workers.queries import FleetQuery
 from workers.remediation import ask
 from workers.remediation.actions import ACTIONS, IN_BULK
@@ -30,6 +31,7 @@ from workers.remediation.queries import LARGE, Card, batch_view, card, rows
 from .page import for_viewers, frame
 
 PAGE = 50
+LONGEST_REASON = 2_000
 
 
 def person(request: HttpRequest) -> Person:
@@ -39,7 +41,7 @@ def person(request: HttpRequest) -> Person:
         via="browser",
         user=request.user,
         address=request.META.get("REMOTE_ADDR", ""),
-        reason=request.POST.get("reason", "").strip(),
+        reason=text_of(request.POST, "reason", LONGEST_REASON),
     )
 
 
@@ -73,7 +75,7 @@ def new(request: HttpRequest) -> HttpResponse:
             back = undone.get_absolute_url()
             remediation = ask.place(ask.draft_undo(person(request), undone))
         elif not action.runs:
-            host = get_object_or_404(Poller, host=request.POST.get("host", "")).host
+            host = get_object_or_404(Poller, host=text_of(request.POST, "host")).host
             remediation = ask.place(ask.draft_for_host(action, person(request), host))
         else:
             worker = get_object_or_404(Worker, pk=_key(request.POST, "run"))
@@ -89,10 +91,10 @@ def new(request: HttpRequest) -> HttpResponse:
 
 
 def _key(params: QueryDict, name: str) -> int:
-    text = params.get(name, "")
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    number = whole(params.get(name, ""))
+    if number is None:
         raise Http404(f"{name} is no number")
-    return int(text)
+    return number
 
 
 @require_POST
@@ -253,7 +255,7 @@ def new_batch(request: HttpRequest) -> HttpResponse:
 def _selected(request: HttpRequest) -> tuple[list[Worker], str]:
     """The runs that are meant, and how that was said. All that match are counted again: the number must still hold."""
     if "all" not in request.POST:
-        keys = [int(key) for key in request.POST.getlist("run") if key.isascii() and key.isdigit()][:MOST_AT_ONCE]
+        keys = wholes(request.POST.getlist("run"))[:MOST_AT_ONCE]
         if not keys:
             raise Refusal("Nothing is selected")
         return list(Worker.objects.filter(pk__in=keys).order_by("worker_id")), f"{len(keys)} selected by hand"
@@ -281,12 +283,11 @@ def batch(request: HttpRequest, pk: int) -> HttpResponse:
 def confirm_batch(request: HttpRequest, pk: int) -> HttpResponse:
     """Let all previews of a batch be carried out; beyond the guard only with their number."""
     found = get_object_or_404(RemediationBatch, pk=pk)
-    expect = request.POST.get("expect", "").strip()
     try:
         refused = ask.confirm_many(
             found,
             person(request),
-            expect=int(expect) if expect.isascii() and expect.isdigit() else None,
+            expect=whole(text_of(request.POST, "expect")),
             answered="answered" in request.POST,
         )
         for why in refused[:20]:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET
 
 from workers import queries
 from workers.autopilot.page import notices
+from workers.params import text_of
 from workers.queries.events import activity_of
 from workers.queries.incidents import incidents_of_run
 from workers.remediation.queries import worker_repairs
@@ -45,7 +46,7 @@ def activity(request: HttpRequest, worker_id: str) -> HttpResponse:
     page = queries.find_run(worker_id, request.GET.get("run", ""), timezone.now())
     if page is None:
         raise Http404
-    narrowed = {name: request.GET.get(name, "")[:255] for name in ("source", "type")}
+    narrowed = {name: text_of(request.GET, name) for name in ("source", "type")}
     if not request.headers.get("HX-Request"):
         query = urlencode({"worker": worker_id, **{name: value for name, value in narrowed.items() if value}})
         return redirect(f"{reverse('events')}?{query}")

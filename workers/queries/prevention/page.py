@@ -12,6 +12,7 @@ from django.http import QueryDict
 from workers.coordination.layout import HEALTH_ALERTS, WORKER_TYPES
 from workers.health import Health
 from workers.models import Worker
+from workers.params import text_of
 from workers.queries.detector import silences_by_type
 from workers.queries.period import Period
 from workers.queries.types import minutes_taken
@@ -34,7 +35,7 @@ class PreventionQuery:
     @classmethod
     def parse(cls, params: QueryDict, hosts: Iterable[str]) -> PreventionQuery:
         """Read a query string. What cannot be used is left out and named in ``ignored``; nothing raises."""
-        host = params.get("host", "").replace("\0", "").strip()[:255]
+        host = text_of(params, "host")
         if host and host not in hosts:
             return cls("", (f"the host “{host[:40]}”, which no poller watches",))
         return cls(host)
