@@ -12,6 +12,7 @@ for _name in ("COMMIT_RELAY_HOME", "CORTEX_HOME", "DATABASE_URL", "SECRET_KEY", 
     os.environ.pop(_name, None)
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="relay-tests-")
 os.environ["RELAY_HOST"] = "host-a"
+os.environ["DJANGO_SETTINGS_MODULE"] = "relay_web.settings"  # named in pyproject.toml, it would be read before this
 
 import json
 import shutil
@@ -21,7 +22,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import django
 import pytest
+
+django.setup()
 
 from .running import Place
 
