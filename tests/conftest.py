@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 # Before Django reads the environment: no test may see, or write into, a home or a state that is not its own.
@@ -12,6 +13,8 @@ for _name in ("COMMIT_RELAY_HOME", "CORTEX_HOME", "DATABASE_URL", "SECRET_KEY", 
     os.environ.pop(_name, None)
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="relay-tests-")
 os.environ["RELAY_HOST"] = "host-a"
+# A shell that starts tests in the background ignores SIGINT for them, and so for whatever they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["DJANGO_SETTINGS_MODULE"] = "relay_web.settings"  # named in pyproject.toml, it would be read before this
 
 import json

@@ -104,7 +104,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "views": {
         *("views", "health", "models", "queries", "fragments", "door", "roles", "setup", "remediation", "export"),
-        *("acknowledge", "alerting", "autopilot", "charts", "incidents", "logs", "metrics", "params", "streaming"),
+        *("acknowledge", "alerting", "autopilot", "charts", "incidents", "logs", "metrics"),
+        *("params", "streaming", "who"),
     },
     "demo": {"demo", "coordination"},
 }

@@ -433,8 +433,8 @@ def test_pages_show_all_of_it_and_nothing_twice() -> None:
     store(2 * PAGE + 1)
     seen = [row.finding.pk for page in (1, 2, 3) for row in view(f"page={page}").rows]
     assert len(seen) == len(set(seen)) == 2 * PAGE + 1
-    assert view("page=3").after == ""
-    assert view("page=2").before == "?"
+    assert view("page=3").pager.after == ""
+    assert view("page=2").pager.before == "?"
 
 
 @pytest.mark.django_db

@@ -198,7 +198,7 @@ def test_a_page_beyond_the_last_is_the_last(watched: None) -> None:
     for number in range(52):
         run(f"w-{number}", (0, "healthy"), number=number)
     found = moment(f"at={text(1)}&page=9")
-    assert (found.query.page, len(found.rows), found.pages) == (2, 2, 2)
+    assert (found.query.page, len(found.rows), found.pager.pages) == (2, 2, 2)
     assert found.ignored == ("page 9, as there are only 2",)
 
 

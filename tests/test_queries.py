@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.http import QueryDict
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from workers import queries
@@ -169,6 +170,13 @@ def test_a_view_beyond_the_last_page_is_the_last_page() -> None:
     page = queries.fleet(ask("page=9&size=50&runs=all"), datetime.now(UTC))
     assert (page.query.page, len(page.rows)) == (2, 10)
     assert "page 9" in page.ignored[0]
+
+
+@pytest.mark.django_db
+def test_from_the_second_page_of_the_default_view_a_link_leads_back_to_the_first(as_viewer: Client) -> None:
+    factories.add_fleet(60)
+    assert queries.fleet(ask("page=2"), datetime.now(UTC)).pager.before == "?"
+    assert '<a class="btn small" rel="prev" href="?">' in as_viewer.get("/?page=2").content.decode()
 
 
 @pytest.mark.django_db

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.http import QueryDict
 from django.template.loader import render_to_string
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from workers.export import csv_response
@@ -185,7 +186,7 @@ def test_a_hostile_type_is_only_text() -> None:
 def test_the_file_has_a_line_a_type_under_its_header() -> None:
     run(1, took=30, time_limit_minutes=60, token_budget=10, tokens_used=5)
     run(2, Health.FAILED, took=None, worker_type="=cmd()")
-    response = csv_response("types", HEADER, table(worker_types(period())))
+    response = csv_response(RequestFactory().get("/"), "types", HEADER, table(worker_types(period())))
     lines = b"".join(response.streaming_content).decode().splitlines()  # type: ignore[arg-type]
     assert lines[0].startswith("worker_type,runs,completed")
     assert lines[1] == "'=cmd(),1,0,1,0,0,0.0,0,1,,,0,,,,0,,"

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from workers.models import Alert, AlertRule, Change, Channel, Delivery, SettingChange
 from workers.sql import announce
-from workers.who import Who as Who  # for the views
+from workers.who import Who
 
 from .messages import utc
 

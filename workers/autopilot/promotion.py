@@ -12,7 +12,7 @@ from django.db import transaction
 
 from workers.models import Change, Policy, SettingChange
 from workers.sql import announce
-from workers.who import Who as Who  # for the views
+from workers.who import Who
 
 from .rounds import attend
 

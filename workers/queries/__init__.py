@@ -3,8 +3,6 @@
 The same objects answer the page, the htmx reply and the push, so that the three can never differ.
 """
 
-from workers.health import OVER
-
 from .fleet import (
     Counts,
     Facet,
@@ -24,11 +22,7 @@ from .run import Stretch, WorkerPage, find_run, run_by_name, similar_ids, strip,
 from .view import RECENT, SIZES, SORTS, FleetQuery, Search, parse_search
 from .watch import Watch, Watches, outbox_position, watches
 
-ENDED = OVER  # as the page of components calls it
-
 __all__ = [
-    "ENDED",
-    "OVER",
     "RECENT",
     "SIZES",
     "SORTS",

@@ -16,6 +16,7 @@ from workers.models import Alert, AlertRule, Attendant, Channel, Delivery, Sever
 from workers.params import positive, text_of
 
 from .lights import attendant
+from .paging import Pager, on_a_page, pager, pages_of
 
 PAGE = 50
 #: Open alerts that a page shows.
@@ -131,18 +132,8 @@ class Alerts:
         return self.attendant is not None and self.attendant.until >= self.now
 
     @property
-    def pages(self) -> int:
-        return max(1, -(-self.past_count // PAGE))
-
-    @property
-    def before(self) -> str:
-        query = self.query
-        return query.with_changes(page=query.page - 1).string or "?" if query.page > 1 else ""
-
-    @property
-    def after(self) -> str:
-        query = self.query
-        return query.with_changes(page=query.page + 1).string if query.page < self.pages else ""
+    def pager(self) -> Pager:
+        return pager(self.query, pages_of(self.past_count, PAGE))
 
     @property
     def unheard(self) -> int:
@@ -159,9 +150,7 @@ def alerts(query: AlertsQuery, now: datetime) -> Alerts:
         found = found.filter(rule_name=query.rule)
     firing, over = found.filter(state=Alert.State.FIRING), found.filter(state=Alert.State.RESOLVED)
     past_count = over.count()
-    if query.page > (pages := max(1, -(-past_count // PAGE))):
-        ignored = (*query.ignored, f"page {query.page}, as there are only {pages}")
-        query = replace(query, page=pages, ignored=ignored)
+    query = on_a_page(query, pages_of(past_count, PAGE))
     opened = list(firing.order_by("-severity", "-fired", "-pk")[:MOST_OPEN])
     past = list(over.order_by("-resolved", "-pk")[(query.page - 1) * PAGE : query.page * PAGE])
     ways = _ways([*opened, *past])

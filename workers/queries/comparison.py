@@ -15,6 +15,7 @@ from workers.health import OVER
 from workers.models import HealthChange, Worker
 
 from .fleet import HEAVY, Facet
+from .paging import Pager, on_a_page, pager, pages_of
 from .past import (
     NEW,
     SEVERITY,
@@ -24,8 +25,6 @@ from .past import (
     PastQuery,
     facets,
     last_change,
-    on_a_page,
-    pages,
     passes,
     searched,
 )
@@ -112,8 +111,8 @@ class Comparison:
         return (self.second - self.first).total_seconds()
 
     @property
-    def pages(self) -> int:
-        return pages(self.matching, self.query.size)
+    def pager(self) -> Pager:
+        return pager(self.query, pages_of(self.matching, self.query.size))
 
     @property
     def blind(self) -> tuple[tuple[str, tuple[Blind, ...], float], ...]:
@@ -142,7 +141,7 @@ def compare(query: PastQuery, now: datetime) -> Comparison:
     listed = [(ways[kind], run) for kind, run in zip(kinds, runs, strict=True) if kind in ways]
     order = {way: (SEVERITY[way[1]], SEVERITY.get(way[0], len(SEVERITY))) for way in ways.values()}
     listed.sort(key=lambda each: order[each[0]])
-    query, ignored = on_a_page(query, len(listed))
+    query = on_a_page(query, pages_of(len(listed), query.size))
     start = (query.page - 1) * query.size
     table, columns = _table(query, counts)
     return Comparison(
@@ -167,7 +166,7 @@ def compare(query: PastQuery, now: datetime) -> Comparison:
         back=sum(group.number for group in same if group.kind.changed),
         unseen=sum(group.number for group in narrowed if group.way == (UNWATCHED, UNWATCHED)),
         vigils=watch,
-        ignored=ignored,
+        ignored=query.ignored,
     )
 
 

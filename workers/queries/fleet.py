@@ -15,6 +15,7 @@ from workers.health import OVER, TROUBLED, Health
 from workers.models import Worker
 from workers.remediation.actions import Action, first_aid
 
+from .paging import Pager, on_a_page, pager, pages_of
 from .view import FACETS, LIVE, FleetQuery, ended_runs
 from .watch import Watch, Watches, outbox_position, watches
 
@@ -114,7 +115,7 @@ class Counts:
 
     @property
     def pages(self) -> int:
-        return max(1, -(-self.matching // self.query.size))
+        return pages_of(self.matching, self.query.size)
 
     @property
     def worst(self) -> Health | None:
@@ -236,6 +237,10 @@ class Fleet:
     ignored: tuple[str, ...]
 
     @property
+    def pager(self) -> Pager:
+        return pager(self.query, self.counts.pages)
+
+    @property
     def empty(self) -> str:
         """Which of the four empty states this is, else ""."""
         if self.rows:
@@ -252,13 +257,10 @@ def fleet(query: FleetQuery, now: datetime) -> Fleet:
     position = outbox_position()
     watching = watches(now)
     counts = count_fleet(query, now)
-    ignored = query.ignored
-    if query.page > counts.pages:
-        ignored = (*ignored, f"page {query.page}, as there are only {counts.pages}")
-        query = replace(query, page=counts.pages)
-        counts = replace(counts, query=query)
+    query = on_a_page(query, counts.pages)
+    counts = replace(counts, query=query)
     rows = tuple(Row(worker, watching.of(worker.host), now) for worker in page_of(query, now))
-    return Fleet(query, counts, rows, watching, position, now, ignored)
+    return Fleet(query, counts, rows, watching, position, now, query.ignored)
 
 
 def all_of(query: FleetQuery, now: datetime) -> QuerySet[Worker]:

@@ -19,6 +19,7 @@ from workers.remediation.actions import ACTIONS
 
 from .events import stamp
 from .incident_query import STATE_HINTS, STATES, IncidentQuery
+from .paging import Pager, on_a_page, pager, pages_of
 
 PAGE = 50
 #: Incidents are counted up to here; then it is "more than".
@@ -182,7 +183,7 @@ class Incidents:
     query: IncidentQuery
     rows: tuple[IncidentRow, ...]
     counts: Counts
-    more: bool  # there is a page behind this one
+    pager: Pager
     newest: int  # the highest key that was stored when it was read: what is new comes behind it
     types: tuple[str, ...]
     masters: tuple[str, ...]
@@ -191,28 +192,13 @@ class Incidents:
     any: bool  # whatever the filter
     now: datetime
 
-    @property
-    def before(self) -> str:
-        page = self.query.page
-        return self.query.with_changes(page=page - 1).string or "?" if page > 1 else ""
-
-    @property
-    def after(self) -> str:
-        return self.query.with_changes(page=self.query.page + 1).string if self.more else ""
-
-    @property
-    def pages(self) -> Count:
-        matching = self.counts.matching
-        return Count(max(1, -(-matching.number // PAGE)), matching.more)
-
 
 def incidents(query: IncidentQuery, now: datetime) -> Incidents:
     """Read one page of incidents."""
     newest = Incident.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     counts = count_incidents(query, now)
-    last = max(1, -(-counts.matching.number // PAGE))
-    if query.page > last and not counts.matching.more:
-        query = replace(query, page=last, ignored=(*query.ignored, f"page {query.page}, as there are only {last}"))
+    pages = None if counts.matching.more else pages_of(counts.matching.number, PAGE)
+    query = on_a_page(query, pages) if pages else query
     # The keys alone first: rows that are skipped are then not joined with anything
     begin = (query.page - 1) * PAGE
     keys = list(query.found(now).values_list("pk", flat=True)[begin : begin + PAGE + 1])
@@ -223,7 +209,7 @@ def incidents(query: IncidentQuery, now: datetime) -> Incidents:
         query=query,
         rows=tuple(found[key] for key in keys[:PAGE] if key in found),
         counts=replace(counts, query=query),
-        more=len(keys) > PAGE,
+        pager=pager(query, pages, more=len(keys) > PAGE),
         newest=newest,
         types=_choices((each for each, _ in groups), query.worker_type),
         masters=_choices((each for _, each in groups), query.master),

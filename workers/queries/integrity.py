@@ -18,6 +18,8 @@ from workers.models import Finding, Worker
 from workers.params import positive, text_of
 from workers.remediation.actions import Action, objection
 
+from .paging import Pager, on_a_page, pager, pages_of
+
 PAGE = 50
 NOT_BLANK_ONLY = "More than missing values is damaged here; correct it in an editor, or quarantine it"
 
@@ -119,18 +121,8 @@ class Integrity:
     now: datetime
 
     @property
-    def pages(self) -> int:
-        return max(1, -(-self.matching // PAGE))
-
-    @property
-    def before(self) -> str:
-        query = self.query
-        return query.with_changes(page=query.page - 1).string or "?" if query.page > 1 else ""
-
-    @property
-    def after(self) -> str:
-        query = self.query
-        return query.with_changes(page=query.page + 1).string if query.page < self.pages else ""
+    def pager(self) -> Pager:
+        return pager(self.query, pages_of(self.matching, PAGE))
 
     @property
     def searched(self) -> int:
@@ -148,10 +140,7 @@ def integrity(query: IntegrityQuery, now: datetime) -> Integrity:
         by_kind[kind] += number if query.host in ("", host) else 0
         by_host[host] += number if query.kind in ("", kind) else 0
     matching = by_kind[query.kind] if query.kind else sum(by_kind.values())
-    pages = max(1, -(-matching // PAGE))
-    if query.page > pages:
-        ignored = (*query.ignored, f"page {query.page}, as there are only {pages}")
-        query = replace(query, page=pages, ignored=ignored)
+    query = on_a_page(query, pages_of(matching, PAGE))
     shown = list(_matching(query)[(query.page - 1) * PAGE : query.page * PAGE])
     return Integrity(
         query=query,

@@ -26,6 +26,7 @@ from workers.params import positive, text_of
 
 from .events import stamp
 from .fleet import FACET_NAMES, HEAVY, TILES, TILES_IF_ANY, Facet
+from .paging import Pager, on_a_page, pager, pages_of
 from .view import FACETS, RECENT, SIZES
 from .vigil import Vigil, Vigils, vigils
 
@@ -280,8 +281,8 @@ class Past:
     ignored: tuple[str, ...]
 
     @property
-    def pages(self) -> int:
-        return pages(self.matching, self.query.size)
+    def pager(self) -> Pager:
+        return pager(self.query, pages_of(self.matching, self.query.size))
 
     @property
     def unwatched(self) -> tuple[tuple[Vigil, datetime | None, datetime | None], ...]:
@@ -316,10 +317,6 @@ class Past:
         return self.query.with_changes(at=moment).string if moment and moment < self.now else ""
 
 
-def pages(matching: int, size: int) -> int:
-    return max(1, -(-matching // size))
-
-
 def past_fleet(query: PastQuery, now: datetime) -> Past:
     """Read one page of the fleet as it was."""
     watch = vigils(query.at, query.at, now)
@@ -336,7 +333,7 @@ def past_fleet(query: PastQuery, now: datetime) -> Past:
     shown = {group.of: group.state for group in groups if shows(group.state, query) and passes(group.of[1:], query)}
     listed = [(shown[of], run) for of, run in zip(grouped, runs, strict=True) if of in shown]
     listed.sort(key=lambda pair: SEVERITY[pair[0]])
-    query, ignored = on_a_page(query, len(listed))
+    query = on_a_page(query, pages_of(len(listed), query.size))
     start = (query.page - 1) * query.size
     changes = HealthChange.objects.order_by().values_list("at", flat=True)
     return Past(
@@ -351,7 +348,7 @@ def past_fleet(query: PastQuery, now: datetime) -> Past:
         vigils=watch,
         before=changes.filter(at__lt=query.at).order_by("-at").first(),
         after=changes.filter(at__gt=query.at, at__lte=now).order_by("at").first(),
-        ignored=ignored,
+        ignored=query.ignored,
     )
 
 
@@ -379,14 +376,6 @@ def facets(query: PastQuery, groups: list[tuple[tuple[str, ...], int]]) -> tuple
         choices = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:100]
         found.append(Facet(name, FACET_NAMES[name], value, tuple(choices)))
     return tuple(found)
-
-
-def on_a_page(query: PastQuery, matching: int) -> tuple[PastQuery, tuple[str, ...]]:
-    """The query on a page that there is, and what it ignored on the way."""
-    last = pages(matching, query.size)
-    if query.page <= last:
-        return query, query.ignored
-    return replace(query, page=last), (*query.ignored, f"page {query.page}, as there are only {last}")
 
 
 def _tiles(query: PastQuery, by_state: Counter[str]) -> Iterable[str]:

@@ -15,11 +15,12 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST
 
 from workers.alerting import people
-from workers.alerting.people import MAY, RefusedError, Who
+from workers.alerting.people import MAY, RefusedError
 from workers.models import Alert, AlertRule, Channel
 from workers.params import text_of
 from workers.queries.alerts import SEVERITIES, AlertsQuery
 from workers.queries.alerts import alerts as read_alerts
+from workers.who import Who
 
 from .page import for_viewers, frame
 

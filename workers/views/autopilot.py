@@ -14,9 +14,10 @@ from django.views.decorators.http import require_GET, require_POST
 
 from workers.autopilot import promotion
 from workers.autopilot.page import policies as read_policies
-from workers.autopilot.promotion import PERMISSION, WORD, NotYet, Who
+from workers.autopilot.promotion import PERMISSION, WORD, NotYet
 from workers.models import Installation, Policy
 from workers.params import text_of
+from workers.who import Who
 
 from .page import View, for_viewers, frame
 

@@ -12,8 +12,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from workers import queries
-from workers.health import Health
+from workers.health import OVER, Health
 from workers.incidents import Kind
 from workers.models import Incident, Poller, Remediation, RemediationBatch, RemediationStep, RootCause, Worker
 from workers.queries import Counts, FleetQuery, News, Row, Tile, Watch, Watches
@@ -82,7 +81,7 @@ def _lights(now: datetime) -> list[list[Light]]:
 
 
 def _counts(number: int) -> Counts:
-    tiles = tuple(Tile(state, number, number > 0, "", state in queries.ENDED) for state in Health)
+    tiles = tuple(Tile(state, number, number > 0, "", state in OVER) for state in Health)
     return Counts(FleetQuery(), tiles, (), 0, 53, 0)
 
 

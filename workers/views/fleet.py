@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET
 from workers import fragments, queries
 from workers.params import wholes
 from workers.queries import SIZES, SORTS, Fleet, FleetQuery
+from workers.queries.paging import sizes
 from workers.remediation.actions import IN_BULK
 
 from .page import for_viewers, frame
@@ -47,7 +48,6 @@ def fleet(request: HttpRequest) -> HttpResponse:
 
 def _context(shown: Fleet) -> dict[str, Any]:
     query, counts = shown.query, shown.counts
-    page = query.page
     return {
         **frame("view=fleet", now=shown.now, position=shown.position, watches=shown.watches),
         "fleet": shown,
@@ -56,13 +56,7 @@ def _context(shown: Fleet) -> dict[str, Any]:
         "title": counts.title,
         "bulk": IN_BULK,
         "columns": [_column(query, name) for name in SORTS],
-        "pager": counts.pages > 1
-        and {
-            "before": query.with_changes(page=page - 1).string if page > 1 else None,
-            "after": query.with_changes(page=page + 1).string if page < counts.pages else None,
-        },
-        "sizes": counts.matching > SIZES[0]
-        and [(size, query.with_changes(size=size).string, size == query.size) for size in SIZES],
+        "sizes": sizes(query, counts.matching, SIZES),
         "runs_href": query.with_changes(runs="" if query.runs else "all").string,
     }
 

@@ -9,8 +9,9 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from workers.queries import SIZES
-from workers.queries.comparison import compare
-from workers.queries.past import PastQuery, past_fleet
+from workers.queries.comparison import Comparison, compare
+from workers.queries.paging import sizes
+from workers.queries.past import Past, PastQuery, past_fleet
 
 
 def past(request: HttpRequest) -> HttpResponse | tuple[str, ...]:
@@ -24,23 +25,11 @@ def past(request: HttpRequest) -> HttpResponse | tuple[str, ...]:
         return query.ignored
     if query.with_:
         shown = compare(query, now)
-        context = {"compared": shown, **_around(shown.query, shown.pages, shown.matching)}
-        return render(request, "workers/past/compared.html", {**context, "now": now})
+        return render(request, "workers/past/compared.html", {"compared": shown, **_around(shown)})
     moment = past_fleet(query, now)
-    context = {"past": moment, **_around(moment.query, moment.pages, moment.matching)}
-    return render(request, "workers/past/moment.html", {**context, "now": now})
+    return render(request, "workers/past/moment.html", {"past": moment, **_around(moment)})
 
 
-def _around(query: PastQuery, pages: int, matching: int) -> dict[str, Any]:
-    page = query.page
-    return {
-        "query": query,
-        "pager": pages > 1
-        and {
-            "pages": pages,
-            "before": query.with_changes(page=page - 1).string if page > 1 else None,
-            "after": query.with_changes(page=page + 1).string if page < pages else None,
-        },
-        "sizes": matching > SIZES[0]
-        and [(size, query.with_changes(size=size).string, size == query.size) for size in SIZES],
-    }
+def _around(shown: Past | Comparison) -> dict[str, Any]:
+    query = shown.query
+    return {"query": query, "sizes": sizes(query, shown.matching, SIZES), "pager": shown.pager, "now": shown.now}

@@ -152,8 +152,8 @@ def _date() -> forms.DateInput:
 class RemediationFilter(django_filters.FilterSet):
     """What the list can be narrowed to."""
 
-    worker = django_filters.CharFilter(method="of_worker", widget=_text("Worker"))
-    actor = django_filters.CharFilter(lookup_expr="icontains", widget=_text("Who"))
+    worker = django_filters.CharFilter(method="of_worker", max_length=255, widget=_text("Worker"))
+    actor = django_filters.CharFilter(lookup_expr="icontains", max_length=150, widget=_text("Who"))
     action = django_filters.ChoiceFilter(
         choices=[(name, action.label) for name, action in ACTIONS.items()],
         empty_label="All actions",
