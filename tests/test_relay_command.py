@@ -30,7 +30,8 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_and_polls_and_stops_both(place: Place, home: Home, number: signal.Signals) -> None:
+def test_it_serves_and_polls_and_stops_both(bare_place: Place, home: Home, number: signal.Signals) -> None:
+    place = bare_place
     home.spec()
     port = free_port()
     process = place.start("relay", "--port", str(port))
@@ -90,8 +91,9 @@ def test_a_taken_port_is_named(place: Place) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_demo_has_accounts_and_a_fleet_of_its_own(place: Place) -> None:
+def test_the_demo_has_accounts_and_a_fleet_of_its_own(bare_place: Place) -> None:
     """The database and the home of the environment stay as they are."""
+    place = bare_place
     port = free_port()
     process = place.start("relay", "--demo", "--port", str(port))
     assert read_until(process, r"viewer, operator, admin with the password (\S+)")
