@@ -52,7 +52,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def other() -> Iterator[Other]:
     server = Other()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     yield server
     server.hold.set()

@@ -112,7 +112,7 @@
       if (!pauseButton || detached) return;
       pauseButton.textContent = paused ? "Go on" : "Pause";
       pauseButton.classList.toggle("on", Boolean(paused));
-      if (socket?.readyState === WebSocket.OPEN) say(paused ? "paused" : "following");
+      if (socket?.readyState === WebSocket.OPEN) say(paused ? "pausing…" : "following"); // until the server says so
     }
 
     function pause(by) {
@@ -147,6 +147,7 @@
         holder.innerHTML = data;
         const element = holder.content.firstElementChild;
         if (element.matches("[data-waiting]")) {
+          if (paused) say("paused");
           if (paused && !element.textContent.startsWith("0 ")) pauseButton.textContent = `Go on · ${element.textContent}`;
           return;
         }
