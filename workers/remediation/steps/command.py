@@ -154,10 +154,17 @@ def output_path(work: Work) -> Path:
 
 
 def trim(path: Path) -> None:
-    """Empty an output that grows without end. It is written by appending, so writing goes on at its start."""
+    """Cut an output that grows without end down to its last words. It is written by appending, so writing goes on."""
     with contextlib.suppress(OSError):
-        if path.stat().st_size > MOST_OUTPUT:
-            os.truncate(path, 0)
+        size = path.stat().st_size
+        if size <= MOST_OUTPUT:
+            return
+        with path.open("rb") as file:
+            file.seek(-(KEPT // 2), os.SEEK_END)
+            last = file.read()
+        os.truncate(path, 0)
+        with path.open("ab") as file:
+            file.write(last)  # the program may have ended meanwhile, and these are what it said last
 
 
 def keep_output(work: Work) -> str:
