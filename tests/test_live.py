@@ -17,12 +17,14 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.http import QueryDict
 from django.test import Client
 
 from workers import door, fragments, live, outbox, renderings
 from workers.health import Health
 from workers.models import Change, Poller, Remediation, Worker
 from workers.outbox import Entry, Sequence
+from workers.queries.incident_query import IncidentQuery
 from workers.screens import View
 
 from . import factories
@@ -148,7 +150,7 @@ async def test_a_page_gets_only_the_rows_that_it_shows(as_viewer: Client) -> Non
 
 async def test_a_worker_page_gets_its_parts(as_viewer: Client) -> None:
     worker = await db(factories.add, Health.HEALTHY)
-    async with connected(as_viewer, f"?worker={worker.pk}&since=999999999") as browser:
+    async with connected(as_viewer, f"?worker={worker.pk}&position=999999999") as browser:
         await browser.frame('id="documents"')
         await db(factories.change, worker, health="stalled")
         assert "Stalled" in await browser.frame('id="head"')
@@ -217,7 +219,7 @@ async def test_who_comes_back_gets_what_changed_since(as_viewer: Client) -> None
     same, changed = await db(factories.add, Health.HEALTHY, 1), await db(factories.add, Health.HEALTHY, 2)
     position = await db(factories.tell, [])
     await db(factories.change, changed, progress_pct=42)
-    async with connected(as_viewer, f"?view=fleet&since={position}&shown={same.pk},{changed.pk}") as browser:
+    async with connected(as_viewer, f"?view=fleet&position={position}&shown={same.pk},{changed.pk}") as browser:
         await browser.frame("42 %")
         await browser.frame('id="tiles"')
         assert not [text for text in browser.frames if f'id="run-{same.pk}"' in text]
@@ -230,7 +232,7 @@ async def test_a_page_from_another_age_gets_all_that_it_shows(as_viewer: Client,
     oldest = await db(lambda: Change.objects.order_by("id").first())
     await db(Change.objects.filter(pk=oldest.pk).delete)
     shown = ",".join(str(worker.pk) for worker in workers)
-    async with connected(as_viewer, f"?view=fleet&shown={shown}&since={position}") as browser:
+    async with connected(as_viewer, f"?view=fleet&shown={shown}&position={position}") as browser:
         await browser.frame('id="tiles"')
         for worker in workers:
             assert [text for text in browser.frames if f'id="run-{worker.pk}"' in text]
@@ -240,7 +242,7 @@ async def test_the_page_may_turn_to_something_else_on_the_same_socket(as_viewer:
     zombie, healthy = await db(factories.add, Health.ZOMBIE, 1), await db(factories.add, Health.HEALTHY, 2)
     async with connected(as_viewer, "?health=zombie") as browser:
         await browser.frame('id="pill"')
-        await browser.say(f"health=healthy&shown={healthy.pk}&since=0")
+        await browser.say(f"health=healthy&shown={healthy.pk}&position=0")
         await browser.frame(f'id="run-{healthy.pk}"')
         await db(factories.change, zombie, progress_pct=88)
         await db(factories.change, healthy, progress_pct=89)
@@ -384,14 +386,23 @@ async def test_a_page_is_rendered_once_for_all_who_show_it(as_viewer: Client, mo
     ("query_string", "view"),
     [
         ("", View(everything=True)),
-        ("since=5", View(everything=True, since=5)),
-        ("worker=7&since=5", View(worker=7, since=5)),
+        ("position=5", View(everything=True, position=5)),
+        ("worker=7&position=5", View(worker=7, position=5)),
         ("worker=x", View(worker=None)),
-        ("view=none&since=1", View(since=1)),
+        ("view=none&position=1", View(position=1)),
     ],
 )
 def test_a_view_is_read_from_the_query_string(query_string: str, view: View) -> None:
     assert View.parse(query_string) == view
+
+
+def test_what_the_page_has_seen_does_not_take_the_place_of_its_filter() -> None:
+    """`since` is a filter of events and of incidents, `position` says what the page has seen."""
+    view = View.parse("view=incidents&since=2025-11-20T12:00:00Z&position=5")
+    assert view.incidents == IncidentQuery.parse(QueryDict("since=2025-11-20T12:00:00Z"))
+    assert view.incidents is not None
+    assert view.incidents.since is not None
+    assert view.position == 5
 
 
 def test_a_view_takes_what_is_shown_from_the_page_and_never_too_much() -> None:
@@ -422,7 +433,7 @@ async def test_what_changes_while_somebody_is_being_let_in_is_not_missed(as_view
             return factories.tell([repair], Change.Kind.REMEDIATION)
 
     monkeypatch.setattr(live, "arrive", slowly)
-    async with connected(as_viewer, f"?view=fleet&shown={worker.pk}&remediation={repair.pk}&since=0") as browser:
+    async with connected(as_viewer, f"?view=fleet&shown={worker.pk}&remediation={repair.pk}&position=0") as browser:
         assert await asyncio.to_thread(arrived.wait, 5)
         position = await db(changed)
         deadline = time.monotonic() + 4

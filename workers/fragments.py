@@ -14,9 +14,9 @@ from typing import Any
 from django.template.loader import get_template
 
 from .autopilot.page import Notices
-from .queries import Counts, News, Row, Watches, WorkerPage
+from .queries import Counts, FleetQuery, News, Row, Watches, WorkerPage
 from .queries.alerts import Alerts
-from .queries.events import Activity
+from .queries.events import Activity, EventQuery
 from .queries.incident_query import IncidentQuery
 from .queries.incidents import Counts as IncidentCounts
 from .queries.incidents import IncidentPage, IncidentRow
@@ -92,7 +92,7 @@ def incident_counts(counts: IncidentCounts) -> dict[str, str]:
 
 
 def incidents_waiting(number: int, query: IncidentQuery) -> str:
-    context = {"waiting": number, "href": query.with_changes().string or "?", "oob": True}
+    context = {"waiting": number, "query": query, "href": query.with_changes().string or "?", "oob": True}
     return get_template("workers/incidents/pill.html").render(context)
 
 
@@ -101,8 +101,8 @@ def alerts(found: Alerts) -> dict[str, str]:
     return _render(("alerts/list", "alerts/channels"), {"found": found, "query": found.query, "now": found.now})
 
 
-def events_waiting(number: int, query_string: str) -> str:
-    context = {"waiting": number, "href": query_string, "oob": True}
+def events_waiting(number: int, query: EventQuery) -> str:
+    context = {"waiting": number, "query": query, "href": query.with_changes().string, "oob": True}
     return get_template("workers/events/pill.html").render(context)
 
 
@@ -125,8 +125,9 @@ def _render(names: Iterable[str], context: dict[str, Any]) -> dict[str, str]:
     return {name: get_template(f"workers/{name}.html").render({**context, "oob": True}) for name in names}
 
 
-def pill(found: News, query_string: str) -> str:
-    return get_template("workers/fleet/pill.html").render({"news": found, "href": query_string or "?", "oob": True})
+def pill(found: News, query: FleetQuery) -> str:
+    context = {"news": found, "query": query, "href": query.string or "?", "oob": True}
+    return get_template("workers/fleet/pill.html").render(context)
 
 
 def usage(shown: Iterable[Row]) -> str:

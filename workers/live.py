@@ -392,7 +392,7 @@ class Hub:
             async with self._turn:
                 texts, pills = await self._run(count, query, {each.view.shown or () for each in several})
                 for each in several:
-                    if (each.view.shown or ()) in pills:  # it may have turned the page meanwhile
+                    if each.view.query == query and (each.view.shown or ()) in pills:  # it may show another by now
                         self._summarise([each], {**texts, "pill": pills[each.view.shown or ()]})
 
     async def _count_events(self) -> None:

@@ -57,9 +57,9 @@ def arrive(view: View) -> tuple[View, list[str]]:
     """Complete a view with the rows that it shows, and render what has changed since it was rendered."""
     if view.query is not None and view.shown is None:
         view = replace(view, shown=tuple(queries.page_keys(view.query, timezone.now())))
-    if view.everything and view.since is None:
+    if view.everything and view.position is None:
         return view, []
-    changed = changed_since(view.since)
+    changed = changed_since(view.position)
     if view.everything:
         return view, list(render(sorted(changed or ()), [])[0].values())
     rows, pages = render(
@@ -67,7 +67,7 @@ def arrive(view: View) -> tuple[View, list[str]]:
         [view.worker] if view.worker is not None and (changed is None or view.worker in changed) else [],
     )
     cards = [text for repair in repaired(missed(view)) for text in repair.texts]
-    decided = view.policies and changed_since(view.since, Change.Kind.POLICY) != set()
+    decided = view.policies and changed_since(view.position, Change.Kind.POLICY) != set()
     news = [fragments.something_new()] if decided or (view.audit and changed is None) else []
     troubles = incidents_missed(view)
     return view, [*rows.values(), *(text for parts in pages.values() for text in parts), *cards, *news, *troubles]
@@ -76,7 +76,7 @@ def arrive(view: View) -> tuple[View, list[str]]:
 def incidents_missed(view: View) -> list[str]:
     """Incidents that a page may show as they were before."""
     shown = view.troubles | ({view.incident} if view.incident else set())
-    changed = changed_since(view.since, Change.Kind.INCIDENT) if shown else set()
+    changed = changed_since(view.position, Change.Kind.INCIDENT) if shown else set()
     keys = shown if changed is None or MANY in changed else shown & changed
     texts = incidents(keys & view.troubles, {view.incident} & keys if view.incident else set())
     return [text for several in texts for text in several.values()]
@@ -86,7 +86,7 @@ def missed(view: View) -> set[int]:
     """The remediations that a page may show as they were before: its cards, and the rows that changed meanwhile."""
     if view.batch is None and not view.audit:
         return set(view.remediations)
-    changed = changed_since(view.since, Change.Kind.REMEDIATION)
+    changed = changed_since(view.position, Change.Kind.REMEDIATION)
     if view.batch is None:
         return changed or set()
     mine = set(Remediation.objects.filter(batch=view.batch).values_list("pk", flat=True))
@@ -183,7 +183,7 @@ def runs_in_trouble(keys: Collection[int], among: Collection[int]) -> set[int]:
 
 
 def events_waiting(query: EventQuery, newest: int) -> str:
-    return fragments.events_waiting(waiting(query, newest), query.with_changes().string)
+    return fragments.events_waiting(waiting(query, newest), query)
 
 
 def activity_text(key: int) -> dict[str, str]:
@@ -215,4 +215,4 @@ def count(query: FleetQuery, shown: set[tuple[int, ...]]) -> tuple[dict[str, str
     now = timezone.now()
     texts = fragments.summary(queries.count_fleet(query, now), now)
     compare = queries.news(query, {key for keys in shown for key in keys}, now)
-    return texts, {keys: fragments.pill(compare(keys), query.string) for keys in shown}
+    return texts, {keys: fragments.pill(compare(keys), query) for keys in shown}

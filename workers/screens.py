@@ -38,7 +38,7 @@ class View:
     troubles: frozenset[int] = frozenset()  # the rows of it
     incident: int | None = None  # the page of one incident
     newest: int = 0  # the newest event, or incident, that was stored when the list was rendered
-    since: int | None = None  # the position of the outbox that it was rendered at
+    position: int | None = None  # the position of the outbox that it was rendered at
 
     @property
     def shows_repairs(self) -> bool:
@@ -46,28 +46,28 @@ class View:
 
     @classmethod
     def parse(cls, query_string: str) -> View:
-        """Read it. `view=…` and the page's own query string limit it; `shown` and `since` say what is on the screen."""
+        """Read it. `view=…` and the page's own query string limit it; `shown` and `position` say what it has."""
         params = QueryDict(query_string)
-        since = whole(params.get("since", ""))
-        if set(params) <= {"since"}:
-            return cls(everything=True, since=since)
+        position = whole(params.get("position", ""))
+        if set(params) <= {"position"}:
+            return cls(everything=True, position=position)
         cards = frozenset(wholes(params.get("remediation", "").split(","))[:MOST_CARDS])
         if "worker" in params:
-            return cls(worker=whole(params["worker"]), remediations=cards, since=since)
+            return cls(worker=whole(params["worker"]), remediations=cards, position=position)
         if params.get("view") == "events":
-            return cls(events=EventQuery.parse(params), newest=whole(params.get("newest", "")) or 0, since=since)
+            return cls(events=EventQuery.parse(params), newest=whole(params.get("newest", "")) or 0, position=position)
         if params.get("view") == "incidents":
             rows = frozenset(wholes(params.get("rows", "").split(","))[:INCIDENTS])
             newest = whole(params.get("newest", "")) or 0
-            return cls(incidents=IncidentQuery.parse(params), troubles=rows, newest=newest, since=since)
+            return cls(incidents=IncidentQuery.parse(params), troubles=rows, newest=newest, position=position)
         if params.get("view") == "incident":
-            return cls(incident=whole(params.get("incident", "")), since=since)
+            return cls(incident=whole(params.get("incident", "")), position=position)
         if params.get("view") == "alerts":
-            return cls(alerts=AlertsQuery.parse(params), since=since)
+            return cls(alerts=AlertsQuery.parse(params), position=position)
         if params.get("view") == "integrity":
-            return cls(integrity=IntegrityQuery.parse(params), remediations=cards, since=since)
+            return cls(integrity=IntegrityQuery.parse(params), remediations=cards, position=position)
         if "batch" in params:
-            return cls(batch=whole(params["batch"]), since=since)
+            return cls(batch=whole(params["batch"]), position=position)
         if params.get("view", "fleet" if "remediation" not in params else "card") != "fleet":
             shown = params.get("view")
             return cls(
@@ -75,8 +75,8 @@ class View:
                 audit=shown == "remediations",
                 policies=shown == "autopilot",
                 processes=shown == "processes",
-                since=since,
+                position=position,
             )
         shown = params.get("shown")
         keys = None if shown is None else tuple(wholes(shown.split(","))[: SIZES[-1]])
-        return cls(FleetQuery.parse(params), keys, remediations=cards, since=since)
+        return cls(FleetQuery.parse(params), keys, remediations=cards, position=position)

@@ -11,6 +11,7 @@
   const holder = document.getElementById("socket");
   const pulse = () => document.getElementById("pulse");
   const list = () => document.getElementById("list");
+  const stream = () => document.querySelector("#stream, #findings, #incidents, #alerts");
   let socket = null; // the one that counts
   let wrapper = null;
   let lastPulse = Date.now();
@@ -26,7 +27,7 @@
       params.set("view", "fleet");
       params.set("shown", [...document.querySelectorAll("#list tr[data-run]")].map((row) => row.dataset.run).join(","));
     }
-    const shown = document.querySelector("#stream, #findings, #incidents, #alerts");
+    const shown = stream();
     if (shown) {
       new URLSearchParams(shown.dataset.query).forEach((value, name) => params.set(name, value));
       if (shown.dataset.newest) params.set("newest", shown.dataset.newest);
@@ -35,7 +36,7 @@
     if (rows.length) params.set("rows", rows.join(","));
     const cards = [...document.querySelectorAll("[data-remediation]")].map((card) => card.dataset.remediation);
     if (cards.length) params.set("remediation", cards.join(","));
-    params.set("since", Math.max(Number(pulse().dataset.position), Number(list()?.dataset.position ?? 0)));
+    params.set("position", Math.max(Number(pulse().dataset.position), Number(list()?.dataset.position ?? 0)));
     return params.toString();
   }
 
@@ -128,10 +129,14 @@
     }
   });
 
-  // A frame for something that this page no longer shows is not an error
+  // A frame for something that this page no longer shows is not an error; one that tells of the list as it was filtered
+  // before would take the filter out of the links that somebody is about to click
   document.addEventListener("htmx:wsBeforeMessage", (event) => {
-    const id = /\bid="([^"]+)"/.exec(event.detail.message)?.[1];
-    if (!id || !document.getElementById(id)) event.preventDefault();
+    const head = /^[^>]*>/.exec(event.detail.message)?.[0] ?? "";
+    const id = /\bid="([^"]+)"/.exec(head)?.[1];
+    const query = /\bdata-query="([^"]*)"/.exec(head)?.[1].replaceAll("&amp;", "&");
+    const here = (list() ?? stream())?.dataset.query;
+    if (!id || !document.getElementById(id) || (query !== undefined && query !== here)) event.preventDefault();
   });
 
   document.addEventListener("htmx:wsAfterMessage", ({ detail }) => {

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests import factories
+from tests.running import until
 from workers.health import Health
+from workers.models import Worker
 
 from .conftest import Server, live
 
@@ -49,6 +51,33 @@ def test_a_tile_filters_and_the_address_says_so(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"/$"))
     page.go_back()
     expect_ids(page, "zombie-scan", "zombie-fix")
+
+
+def test_counts_of_the_view_before_change_nothing(page: Page) -> None:
+    """The server may have counted just before somebody filtered, and its answer come after."""
+    tiles: list[str | bytes] = []
+    sockets: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        def pass_on(message: str | bytes) -> None:
+            if 'id="tiles"' in str(message):
+                tiles.append(message)
+            if message not in tiles[1:]:  # what comes later would heal it
+                socket.send(message)
+
+        sockets.append(socket)
+        socket.connect_to_server().on_message(pass_on)
+
+    page.route_web_socket(re.compile("/ws/live/"), between)
+    page.goto("/")
+    live(page)
+    until(lambda: bool(page.evaluate("1") and tiles), 10, "a count of the unfiltered fleet")
+    page.locator("#tiles .zombie").click()
+    expect_ids(page, "zombie-scan", "zombie-fix")
+    sockets[-1].send(tiles[0])
+    factories.change(Worker.objects.get(worker_id="zombie-fix"), worker_type="review-worker")
+    expect(page.locator("#list tr", has_text="zombie-fix")).to_contain_text("review-worker")
+    expect(page.locator("#tiles .zombie")).to_have_attribute("aria-current", "true")
 
 
 def test_a_tile_of_ended_runs_shows_them(page: Page) -> None:
