@@ -87,6 +87,8 @@ class Fleet:
         wrapper = self.start("/bin/bash", script, cwd=directory)
         until((directory / "worker.pid").exists)
         self.child_of(wrapper.pid, (claude or self.claude).name)
+        if emitter:
+            self.child_of(int((directory / "heartbeat.pid").read_text()), "sleep")
         return wrapper
 
     def terminal(self, worker_id: str) -> subprocess.Popen[bytes]:

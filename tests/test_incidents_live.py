@@ -38,17 +38,17 @@ def resolve(incident: Incident) -> None:
     factories.change_incident(incident, resolved=datetime.now(UTC), how="recovered by itself")
 
 
-def list_of(*shown: Incident, since: int | None = None, narrowed: str = "") -> str:
+def list_of(*shown: Incident, position: int | None = None, narrowed: str = "") -> str:
     rows = ",".join(str(each.pk) for each in shown)
     newest = max(each.pk for each in shown)
     text = f"/ws/live/?view=incidents&rows={rows}&newest={newest}{narrowed}"
-    return text if since is None else f"{text}&since={since}"
+    return text if position is None else f"{text}&position={position}"
 
 
 def test_what_a_list_shows_is_read_from_the_query_string() -> None:
-    view = View.parse("view=incidents&kind=zombie&rows=3,x,1&newest=7&since=5")
+    view = View.parse("view=incidents&kind=zombie&rows=3,x,1&newest=7&position=5")
     kinds = IncidentQuery(kind=(view.incidents.kind[0],)) if view.incidents else None
-    assert (view.incidents, view.troubles, view.newest, view.since) == (kinds, frozenset({1, 3}), 7, 5)
+    assert (view.incidents, view.troubles, view.newest, view.position) == (kinds, frozenset({1, 3}), 7, 5)
     assert View.parse("view=incident&incident=4") == View(incident=4)
     assert View.parse("view=incident&incident=x").incident is None
     assert View.parse("view=incident&incident=4").query is None
@@ -83,7 +83,7 @@ async def test_a_browser_that_comes_back_is_sent_what_it_missed_and_no_more(as_v
     first, second = await db(two)
     position = await db(factories.tell, [])
     await db(resolve, first)
-    async with opened(as_viewer, list_of(first, second, since=position)) as communicator:
+    async with opened(as_viewer, list_of(first, second, position=position)) as communicator:
         browser = Socket(communicator)
         await browser.frame('id="tiles"')
         rows = [text for text in browser.frames if re.match(r"\s*<tr", text)]

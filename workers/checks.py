@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib import admin
 from django.core import checks
+
+#: The tag of what the commands check that serve no pages.
+HOME = "home"
 
 
 def register() -> None:
-    checks.register(check_home)
+    checks.register(check_home, HOME)
+    checks.register(check_admin, checks.Tags.admin)
     checks.register(check_https, checks.Tags.security, deploy=True)
 
 
@@ -27,6 +33,12 @@ def check_home(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) ->
             id="workers.W001",
         )
     ]
+
+
+def check_admin(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check the admin with its pages loaded, which Django's own check takes for granted (relay_web/settings.py)."""
+    import_module(settings.ROOT_URLCONF)
+    return admin.site.check(app_configs)
 
 
 def check_https(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -11,10 +11,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import psycopg
 from django.db import connections
+
+if TYPE_CHECKING:
+    import psycopg
 
 #: How often SQLite is asked whether anybody has committed, in seconds.
 TICK = 0.015
@@ -199,6 +201,8 @@ class PostgresOutbox:
 
     @classmethod
     async def open(cls, high: int | None) -> PostgresOutbox:
+        import psycopg
+
         known = connections["default"].get_connection_params()
         wanted = {name: value for name, value in known.items() if name not in ("cursor_factory", "context", "pool")}
         connection = await psycopg.AsyncConnection.connect(**wanted, autocommit=True)

@@ -8,6 +8,7 @@ import orjson
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from workers import queries
+from workers.checks import HOME
 from workers.database import ensure_migrated
 from workers.models import Poller, Worker
 
@@ -15,6 +16,7 @@ SIGNS = {"for": "+", "against": "-", "note": " "}
 
 
 class Command(BaseCommand):
+    requires_system_checks = [HOME]
     help = "Say why a worker is judged as it is: every reason for and against, and what would turn it healthy."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -19,6 +19,7 @@ from django.db.models import Count
 from tqdm import tqdm
 
 from workers import attendant
+from workers.checks import HOME
 from workers.cycle import Cycle, Interrupted, Report
 from workers.database import ensure_migrated
 from workers.ingest import ForeignHomeError
@@ -36,6 +37,7 @@ TERMINATED = 143  # exit code of one that was told to end before it was done
 
 
 class Command(BaseCommand):
+    requires_system_checks = [HOME]
     help = "Watch the coordination directory and keep the database in step with it."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from workers import queries
+from workers.checks import HOME
 from workers.cycle import Cycle
 from workers.database import ensure_migrated
 from workers.health import Health
@@ -32,6 +33,7 @@ DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
 
 class Command(BaseCommand):
+    requires_system_checks = [HOME]
     help = (
         "Repair workers: restart, clean-up, force-fail, recover-task, repair-spec, quarantine, archive-failed, undo. "
         "Exit code: 0 all done, 1 any failed, 3 any refused, 2 bad usage or unknown id."

@@ -7,12 +7,14 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandParser
 
+from workers.checks import HOME
 from workers.database import ensure_migrated
 from workers.health import Health
 from workers.models import Poller, Worker
 
 
 class Command(BaseCommand):
+    requires_system_checks = [HOME]
     help = "List the live runs with the last stored verdict, worst first."
 
     def add_arguments(self, parser: CommandParser) -> None:
