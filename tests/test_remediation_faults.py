@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -237,11 +238,24 @@ def test_a_script_that_writes_100_mb_costs_neither_memory_nor_disk(workshop: Wor
     failed = workshop.confirm(planned)
     assert failed.state == "failed"
     assert "last words" in failed.error
+    assert "first words" in failed.output
     assert "last words" in failed.output
     assert len(failed.output) < 3 * command.KEPT
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
-    kept = sum(path.stat().st_size for path in workshop.state.rglob("*"))
+    kept = sum(path.stat().st_blocks * 512 for path in workshop.state.rglob("*"))
     assert kept <= command.MOST_OUTPUT
+
+
+def test_an_output_keeps_its_last_words_where_the_disk_makes_no_holes(tmp_path: Path, monkeypatch: Any) -> None:
+    def unsupported(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(command, "_punch", unsupported)
+    output = tmp_path / "1-2.log"
+    output.write_bytes(b"x" * (command.MOST_OUTPUT + 4096) + b"last words")
+    command.trim(output)
+    assert output.read_bytes().endswith(b"xlast words")
+    assert output.stat().st_size == command.KEPT // 2
 
 
 # -- a PM daemon that takes no lock

@@ -24,6 +24,7 @@ from . import command
 PACE = 0.1  # seconds between two looks
 STEADY = 0.5  # seconds for which its process has to live
 UNSAID = 5.0  # seconds after which a process is enough, though the spec does not say running
+LAST_WORDS = 1.0  # seconds in which a start script that has done its work may return
 LAST_LOOK = 1.0  # seconds before the end in which a start script that still runs is taken for the worker
 ABOUT_TO_APPEAR = 3.0  # seconds in which what was launched before a crash should show
 #: Start scripts. One that stays in the foreground still runs when its worker does.
@@ -106,6 +107,7 @@ def _watch(work: Work, source: Work, process: subprocess.Popen[bytes] | None) ->
             return f"It ran and is {file.status if file else 'over'} already"
         alive_since = (alive_since or time.monotonic()) if main else None
         if alive_since is not None and time.monotonic() - alive_since >= _enough(file, main, process, end):
+            _hear_out(process, work.ground)
             command.keep_output(source)
             said = "" if file.running else f"; its spec still says {file.status or 'nothing'}"
             return f"It runs as process {main}{said}"
@@ -119,6 +121,13 @@ def _watch(work: Work, source: Work, process: subprocess.Popen[bytes] | None) ->
     if not outcome:
         outcome = f"did not make it run within {work.ground.patience.start:g} s"
     raise StepFailed(f"The start {outcome}; the spec is left pending. It printed: {words}")
+
+
+def _hear_out(process: subprocess.Popen[bytes] | None, ground: Ground) -> None:
+    """Let a script that is about to return say what it has to say. One that stays in the foreground may go on."""
+    end = time.monotonic() + LAST_WORDS
+    while process is not None and process.poll() is None and time.monotonic() < end:
+        ground.wait(PACE)
 
 
 def _enough(file: SpecFile, main: int | None, process: subprocess.Popen[bytes] | None, end: float) -> float:
