@@ -1,4 +1,5 @@
-"""What is forgotten after RELAY_EVENT_DAYS beside the events, which the pollers prune: messages, alerts, decisions.
+"""What is forgotten after RELAY_EVENT_DAYS beside the events, which the pollers prune: messages, alerts, decisions, and
+who signed in.
 
 Incidents and remediations stay for ever, and with them what a policy decided that led to one. So does whatever is not
 over: the messages of an alert that lasts say who is to hear of its end, and decisions about a live run are counted.
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from importlib import import_module
+from typing import Any
 
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.db.models import Q, QuerySet
 
@@ -27,6 +30,8 @@ def prune(now: datetime) -> None:
     # Those that still have a message on its way come when that is gone; so the cascade never grows
     _delete(Alert.objects.filter(state=Alert.State.RESOLVED, resolved__lt=before, deliveries=None))
     _delete(Decision.objects.filter(at__lt=before, remediation=None, worker__live=False))
+    for signed_in in (AccessLog, AccessAttempt, AccessFailureLog):
+        _delete(signed_in._default_manager.filter(attempt_time__lt=before))
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
 
 
@@ -37,7 +42,7 @@ def _deliveries(before: datetime) -> QuerySet[Delivery]:
     return Delivery.objects.filter(ended & of_nothing_open | Q(alert__resolved__lt=before))
 
 
-def _delete(found: QuerySet[Delivery] | QuerySet[Alert] | QuerySet[Decision]) -> None:
+def _delete(found: QuerySet[Any]) -> None:
     for _ in range(MOST):
         pks = list(found.order_by("pk").values_list("pk", flat=True)[:AT_ONCE])
         found.model._default_manager.filter(pk__in=pks).delete()
