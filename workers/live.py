@@ -24,11 +24,6 @@ from django.utils import timezone
 from . import door, fragments
 from .models import Change
 from .outbox import Entry, Outbox, Replaced, open_outbox
-from .queries import FleetQuery
-from .queries.alerts import AlertsQuery
-from .queries.events import EventQuery
-from .queries.incident_query import IncidentQuery
-from .queries.integrity import IntegrityQuery
 from .renderings import (
     MANY,
     activity_text,
@@ -55,15 +50,11 @@ T = TypeVar("T")
 
 #: Seconds between two pulses, and the least time between two that changes ask for.
 PULSE, PULSE_AT_MOST = 3.0, 1.0
-#: The least time between two counts of the fleet. Counting takes at most a tenth of the time, however large the fleet.
-COUNT_AT_MOST, COUNT_SHARE = 0.25, 0.1
+#: The least time between two counts of the fleet; of events that wait, and of incidents; between two looks at what is
+#: odd, and at the alerts. Each takes at most a tenth of the time, however much there is to count.
+COUNT_AT_MOST, EVENTS_AT_MOST, INCIDENTS_AT_MOST, FINDINGS_AT_MOST, ALERTS_AT_MOST = 0.25, 0.5, 0.5, 1.0, 1.0
+SHARE = 0.1
 DOOR_CHECK = 60.0
-#: The least time between two counts of events that wait.
-EVENTS_AT_MOST = 0.5
-#: The least time between two counts of incidents.
-INCIDENTS_AT_MOST = 0.5
-#: The least time between two looks at what is odd, and at the alerts.
-FINDINGS_AT_MOST = ALERTS_AT_MOST = 1.0
 #: Rows that are rendered before the others get their turn.
 CHUNK = 100
 #: Frames that may wait for a slow browser. Then it is cut off; when it is back it gets the present state.
@@ -133,6 +124,24 @@ def _keep(task: asyncio.Future[Any]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
+@dataclass
+class Paced:
+    """Work that is due once something has changed, and not again before its time."""
+
+    work: Callable[[], Awaitable[None]]
+    at_most: float  # seconds
+    due: bool = False
+    after: float = 0.0  # not before this moment of the monotonic clock
+
+    async def look(self) -> None:
+        began = time.monotonic()
+        if self.due and began >= self.after:
+            self.due = False
+            await self.work()
+            done = time.monotonic()
+            self.after = done + max(self.at_most, (done - began) / SHARE)
+
+
 def frame(text: str) -> dict[str, Any]:
     return {"type": "websocket.send", "text": text}
 
@@ -148,16 +157,12 @@ class Hub:
         self._ready = asyncio.Event()
         self._turn = asyncio.Lock()
         self._thread: ThreadPoolExecutor | None = None
-        self._next_pulse = self._next_count = self._next_door = self._last_pulse = 0.0
-        self._uncounted = False
-        self._events_due = False
-        self._next_events = 0.0
-        self._findings_due = False
-        self._next_findings = 0.0
-        self._incidents_due = False
-        self._next_incidents = 0.0
-        self._alerts_due = False
-        self._next_alerts = 0.0
+        self._next_pulse = self._next_door = self._last_pulse = 0.0
+        self._counts = Paced(self._count, COUNT_AT_MOST)
+        self._events = Paced(self._count_events, EVENTS_AT_MOST)
+        self._incidents = Paced(self._count_incidents, INCIDENTS_AT_MOST)
+        self._findings = Paced(self._show_findings, FINDINGS_AT_MOST)
+        self._alerts = Paced(self._show_alerts, ALERTS_AT_MOST)
 
     # Coming and going
 
@@ -174,11 +179,11 @@ class Hub:
             for text in texts:
                 subscriber.push(frame(text))
             self._summarise([subscriber], await self._run(pulse, self._position()))
-        self._uncounted = True
-        self._events_due = self._events_due or view.events is not None
-        self._findings_due = self._findings_due or view.integrity is not None
-        self._incidents_due = self._incidents_due or view.incidents is not None
-        self._alerts_due = self._alerts_due or view.alerts is not None
+        self._counts.due = True
+        self._events.due |= view.events is not None
+        self._incidents.due |= view.incidents is not None
+        self._findings.due |= view.integrity is not None
+        self._alerts.due |= view.alerts is not None
 
     async def leave(self, subscriber: Subscriber) -> None:
         """Let a socket go; with the last one the tail stops."""
@@ -246,7 +251,7 @@ class Hub:
 
     async def _follow(self, outbox: Outbox) -> None:
         while True:
-            due = min(self._next_pulse, self._next_door, self._next_count if self._uncounted else self._next_pulse)
+            due = min(self._next_pulse, self._next_door, self._counts.after if self._counts.due else self._next_pulse)
             # somebody who joins meanwhile wants to be counted for: never wait for longer than counts may lie apart
             entries = await outbox.wait(min(COUNT_AT_MOST, max(0.0, due - time.monotonic())))
             if entries:
@@ -260,23 +265,8 @@ class Hub:
             self._last_pulse, self._next_pulse = now, now + PULSE
             async with self._turn:
                 self._summarise(self.subscribers, await self._run(pulse, self._position()))
-        if self._uncounted and now >= self._next_count:
-            self._uncounted = False
-            await self._count()
-            took = time.monotonic() - now
-            self._next_count = time.monotonic() + max(COUNT_AT_MOST, took / COUNT_SHARE)
-        if self._events_due and now >= self._next_events:
-            self._events_due, self._next_events = False, now + EVENTS_AT_MOST
-            await self._count_events()
-        if self._findings_due and now >= self._next_findings:
-            self._findings_due, self._next_findings = False, now + FINDINGS_AT_MOST
-            await self._show_findings()
-        if self._incidents_due and now >= self._next_incidents:
-            self._incidents_due, self._next_incidents = False, now + INCIDENTS_AT_MOST
-            await self._count_incidents()
-        if self._alerts_due and now >= self._next_alerts:
-            self._alerts_due, self._next_alerts = False, now + ALERTS_AT_MOST
-            await self._show_alerts()
+        for paced in (self._counts, self._events, self._incidents, self._findings, self._alerts):
+            await paced.look()
         if now >= self._next_door:
             self._next_door = now + DOOR_CHECK
             await self._check_door()
@@ -292,9 +282,9 @@ class Hub:
             elif entry.kind == Change.Kind.INCIDENT and entry.key is not None:
                 troubles.add(entry.key)
             elif entry.kind == Change.Kind.EVENTS:
-                self._events_due = True
+                self._events.due = True
             elif entry.kind == Change.Kind.FINDINGS:
-                self._findings_due = True
+                self._findings.due = True
             elif entry.kind == Change.Kind.POLICY:
                 self._summarise(
                     [each for each in self.subscribers if each.view.policies], {"news": fragments.something_new()}
@@ -306,7 +296,7 @@ class Hub:
                     self._summarise([each for each in self.subscribers if each.view.processes], {"processes": text})
             elif entry.kind in (Change.Kind.POLLER, Change.Kind.ALERT):
                 self._next_pulse = min(self._next_pulse, self._last_pulse + PULSE_AT_MOST)
-                self._alerts_due = self._alerts_due or entry.kind == Change.Kind.ALERT
+                self._alerts.due |= entry.kind == Change.Kind.ALERT
         async with self._turn:
             pass  # what somebody shows who is just being let in is known only then
         if (repairs or changed) and any(each.view.shows_repairs for each in self.subscribers):
@@ -315,7 +305,7 @@ class Hub:
             await self._publish_incidents(troubles, changed)
         if not changed:
             return
-        self._uncounted = True
+        self._counts.due = True
         everything = any(subscriber.view.everything for subscriber in self.subscribers)
         rows = changed if everything else changed & frozenset().union(*(each.keys for each in self.subscribers))
         pages = changed & {each.view.worker for each in self.subscribers if each.view.worker is not None}
@@ -343,7 +333,7 @@ class Hub:
 
     async def _publish_incidents(self, keys: set[int], workers: set[int]) -> None:
         """Render incidents that changed, for the lists and pages that show them; a worker's page as a whole."""
-        self._incidents_due = True
+        self._incidents.due = True
         listed = frozenset().union(*(each.view.troubles for each in self.subscribers))
         alone = {each.view.incident for each in self.subscribers if each.view.incident is not None}
         runs = {each.view.worker for each in self.subscribers if each.view.worker is not None} - workers
@@ -382,13 +372,17 @@ class Hub:
                     subscriber.sent[name] = said
                     subscriber.push(message)
 
+    def _who_shows(self, what: Callable[[View], T | None]) -> list[tuple[T, list[Subscriber]]]:
+        """Everything of one kind that somebody has open, each once, with those who do."""
+        found: dict[T, list[Subscriber]] = defaultdict(list)
+        for subscriber in self.subscribers:
+            if (shown := what(subscriber.view)) is not None:
+                found[shown].append(subscriber)
+        return list(found.items())
+
     async def _count(self) -> None:
         """Count the fleet once for each view that somebody has open, and say so where it differs."""
-        views: dict[FleetQuery, list[Subscriber]] = defaultdict(list)
-        for subscriber in self.subscribers:
-            if subscriber.view.query is not None:
-                views[subscriber.view.query].append(subscriber)
-        for query, several in views.items():
+        for query, several in self._who_shows(lambda view: view.query):
             async with self._turn:
                 texts, pills = await self._run(count, query, {each.view.shown or () for each in several})
                 for each in several:
@@ -397,29 +391,19 @@ class Hub:
 
     async def _count_events(self) -> None:
         """Say on each page of the stream how many events wait, and on each worker's page what the logs say of it."""
-        watched: dict[int, list[Subscriber]] = defaultdict(list)
-        for subscriber in self.subscribers:
-            if subscriber.view.worker is not None:
-                watched[subscriber.view.worker].append(subscriber)
-        for key, several in watched.items():
+        for key, several in self._who_shows(lambda view: view.worker):
             async with self._turn:
                 self._summarise(several, await self._run(activity_text, key))
-        pages: dict[tuple[EventQuery, int], list[Subscriber]] = defaultdict(list)
-        for subscriber in self.subscribers:
-            if subscriber.view.events is not None:
-                pages[subscriber.view.events, subscriber.view.newest].append(subscriber)
-        for (query, newest), several in pages.items():
-            async with self._turn:
-                text = await self._run(events_waiting, query, newest)
-                self._summarise([each for each in several if each.view.newest == newest], {"pill": text})
+        for query, reading in self._who_shows(lambda view: view.events):
+            for newest in {each.view.newest for each in reading}:
+                async with self._turn:
+                    text = await self._run(events_waiting, query, newest)
+                    same = [each for each in reading if (each.view.events, each.view.newest) == (query, newest)]
+                    self._summarise(same, {"pill": text})
 
     async def _count_incidents(self) -> None:
         """Count incidents once for each view that somebody has open, and say on each page how many came since."""
-        views: dict[IncidentQuery, list[Subscriber]] = defaultdict(list)
-        for subscriber in self.subscribers:
-            if subscriber.view.incidents is not None:
-                views[subscriber.view.incidents].append(subscriber)
-        for query, several in views.items():
+        for query, several in self._who_shows(lambda view: view.incidents):
             async with self._turn:
                 texts, pills = await self._run(count_of_incidents, query, {each.view.newest for each in several})
                 for each in several:
@@ -428,22 +412,14 @@ class Hub:
 
     async def _show_findings(self) -> None:
         """Show what is odd once for each view that somebody has open."""
-        views: dict[IntegrityQuery, list[Subscriber]] = defaultdict(list)
-        for subscriber in self.subscribers:
-            if subscriber.view.integrity is not None:
-                views[subscriber.view.integrity].append(subscriber)
-        for query, several in views.items():
+        for query, several in self._who_shows(lambda view: view.integrity):
             async with self._turn:
                 texts = await self._run(findings_of, query)
                 self._summarise([each for each in several if each.view.integrity == query], texts)
 
     async def _show_alerts(self) -> None:
         """Show the alerts once for each view that somebody has open."""
-        views: dict[AlertsQuery, list[Subscriber]] = defaultdict(list)
-        for subscriber in self.subscribers:
-            if subscriber.view.alerts is not None:
-                views[subscriber.view.alerts].append(subscriber)
-        for query, several in views.items():
+        for query, several in self._who_shows(lambda view: view.alerts):
             async with self._turn:
                 texts = await self._run(alerts_of, query)
                 self._summarise([each for each in several if each.view.alerts == query], texts)
