@@ -83,6 +83,18 @@ def test_from_the_fleet_to_a_moment_and_back_to_now(page: Page) -> None:
     expect(page.locator("#list th.id a")).to_have_text(["turned", "steady", "came"])
 
 
+def test_what_narrows_the_fleet_narrows_the_moment_too(page: Page) -> None:
+    page.goto("/?health=healthy,zombie")
+    live(page)
+    page.get_by_label("All types").select_option("scan-worker")
+    expect(page.locator("#list th.id a")).to_have_text(["turned"])
+    page.get_by_text("As it was…").click()
+    page.get_by_label("Moment, in UTC").fill(THEN.strftime("%Y-%m-%dT%H:%M:%S"))
+    page.get_by_role("button", name="Go there").click()
+    expect_ids(page, "turned")
+    expect(page).to_have_url(re.compile(r"health=zombie(,|%2C)healthy&worker_type=scan-worker$"))
+
+
 def test_steps_lead_through_time(page: Page) -> None:
     page.goto(f"/?at={stamp(0)}")
     page.get_by_role("link", name="Next change").click()

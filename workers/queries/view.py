@@ -183,6 +183,12 @@ class FleetQuery:
         return f"?{urlencode(kept, safe=',')}" if kept else ""
 
     @property
+    def kept(self) -> tuple[tuple[str, str], ...]:
+        """What narrows this view and a past moment alike, as names and values of a query string."""
+        given = {"health": ",".join(self.health)} | {name: getattr(self, name) for name in (*FACETS, "q")}
+        return tuple((name, value) for name, value in given.items() if value)
+
+    @property
     def search(self) -> Search:
         return parse_search(self.q)
 

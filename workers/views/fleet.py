@@ -23,7 +23,7 @@ from .page import for_viewers, frame
 from .past import past
 
 #: Parts of the page outside the list that a new list changes too.
-AROUND = ("tiles", "facets", "shown", "state")
+AROUND = ("tiles", "facets", "shown", "state", "kept")
 
 
 @require_GET
