@@ -360,8 +360,12 @@ def attempt_start(spec: Spec, seen: Observation, now: datetime) -> datetime | No
     to come is none: it would make every look the first one.
     """
     main, memory = seen.processes.main, seen.memory
+    latest = now + CLOCK_TOLERANCE
     known = (spec.started_at, memory.attempt_began, main and main.started_at, spec.created_at, memory.first_seen_at)
-    return next((moment for moment in known if moment and moment <= now + CLOCK_TOLERANCE), None)
+    for moment in known:
+        if moment and moment <= latest:
+            return moment
+    return None
 
 
 def _signs(seen: Observation, start: datetime, now: datetime) -> Iterator[Sign]:

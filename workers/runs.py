@@ -28,6 +28,7 @@ from .coordination.records import (
 from .health import ENDED, RUN_TOLERANCE, STATUS_RUNNING, Health, Memory, Observation, Verdict, Words
 
 SPECS = "coordination/worker-specs/"
+LIVE = f"{SPECS}active/"
 
 
 class RunKey(NamedTuple):
@@ -91,7 +92,7 @@ class Run:
 
     @property
     def live(self) -> bool:
-        return any(path.startswith(f"{SPECS}active/") for path in self.files)
+        return any(path.startswith(LIVE) for path in self.files)
 
     @property
     def watched(self) -> bool:

@@ -64,58 +64,40 @@ def key_secrecy(name: str) -> Secrecy:
 
 # --- what may hold a secret at all ------------------------------------------------------------------------------------
 
-# Each begins with a literal, which the regular expression engine finds fast; all look at lower-cased bytes.
-_TOKEN = re.compile(
-    rb"token(?:[_-]?[0-9]+)?(?:[\"'\\:=\s]|[_-]?(?:value|hash|string|header|base|raw|encrypted))"
-).search
-_TOKENS = re.compile(rb"(?:access|auth|refresh|session|api|bearer|id)[_-]?tokens").search
-_PASSWORD = re.compile(rb"pass(?:[_-]?word|wd|phrase|[\"'\\]{0,4}\s*[:=])").search
-_AUTHORIZATION = re.compile(rb"auth(?:oriz|[\"'\\:=])").search
-_KEY = re.compile(
-    rb"key(?:(?<=api.key)|(?<=apikey)|(?<=private.key)|(?<=privatekey)|(?<=access.key)|(?<=accesskey)"
-    rb"|(?<=signing.key)|(?<=signingkey)|(?<=encryption.key)|(?<=encryptionkey)|(?<=ssh.key)|(?<=sshkey)"
-    rb"|(?<=auth.key)|(?<=authkey))"
-).search
-_SK = re.compile(rb"sk-(?<![a-z0-9]sk-)[a-z0-9]").search  # and not `task-`
-_GITHUB = re.compile(rb"gh[pousr]_").search
-_JWT = re.compile(rb"eyJ").search
-_CLOUD = re.compile(rb"A(?:KIA|SIA|Iza)").search
-_USERINFO = re.compile(rb"://[^/\s@\"]{1,256}@").search
-_ESCAPE = re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])").search  # NUL, half a pair, or a letter that hides a key
+# Each begins with a literal, which the regular expression engine finds at half a nanosecond per byte: faster than `in`.
+_AS_WRITTEN = (
+    re.compile(rb"eyJ"),
+    re.compile(rb"A(?:KIA|SIA|Iza)"),
+    re.compile(rb"://[^/\s@\"]{1,256}@"),
+    re.compile(rb"\\u(?:00[0-7]|[dD][89a-fA-F])"),  # NUL, half a pair, or a letter that hides a key
+)
+_IN_LOWER_CASE = (
+    re.compile(rb"token(?:[_-]?[0-9]+)?(?:[\"'\\:=\s]|[_-]?(?:value|hash|string|header|base|raw|encrypted))"),
+    re.compile(
+        rb"tokens(?:(?<=access.tokens)|(?<=accesstokens)|(?<=auth.tokens)|(?<=authtokens)|(?<=refresh.tokens)"
+        rb"|(?<=refreshtokens)|(?<=session.tokens)|(?<=sessiontokens)|(?<=api.tokens)|(?<=apitokens)"
+        rb"|(?<=bearer.tokens)|(?<=bearertokens)|(?<=id[_-]tokens)|(?<=idtokens))"
+    ),
+    re.compile(rb"pass(?:[_-]?word|wd|phrase|[\"'\\]{0,4}\s*[:=])"),
+    re.compile(rb"auth(?:oriz|[\"'\\:=])"),
+    re.compile(
+        rb"key(?:(?<=api.key)|(?<=apikey)|(?<=private.key)|(?<=privatekey)|(?<=access.key)|(?<=accesskey)"
+        rb"|(?<=signing.key)|(?<=signingkey)|(?<=encryption.key)|(?<=encryptionkey)|(?<=ssh.key)|(?<=sshkey)"
+        rb"|(?<=auth.key)|(?<=authkey))"
+    ),
+    re.compile(rb"sk-(?<![a-z0-9]sk-)[a-z0-9]"),  # and not `task-`
+    re.compile(rb"gh[pousr]_"),
+    *map(re.compile, (rb"secret", rb"pwd", rb"jwt", rb"glpat-", rb"hf_", rb"xox", rb"credential", rb"cookie")),
+    *map(re.compile, (rb"bearer", rb"github_pat_")),
+)
 
 
 def may_hold_secret(data: bytes) -> bool:
-    """Say whether JSON text needs :func:`redact` at all. A false yes costs time; a false no there is not.
-
-    Some 6 ns per byte: written out, and what begins with a rare character is looked for only where that character is.
-    """
-    if (
-        (b"J" in data and _JWT(data))
-        or (b"I" in data and _CLOUD(data))
-        or (b"@" in data and _USERINFO(data))
-        or (b"\\" in data and _ESCAPE(data))
-    ):
+    """Say whether JSON text needs :func:`redact` at all. A false yes costs time; a false no there is not."""
+    if any(pattern.search(data) for pattern in _AS_WRITTEN):
         return True
     low = data.lower()
-    return bool(
-        _TOKEN(low)
-        or b"secret" in low
-        or (b"tokens" in low and _TOKENS(low))
-        or _PASSWORD(low)
-        or b"pwd" in low
-        or b"jwt" in low
-        or b"glpat-" in low
-        or b"hf_" in low
-        or b"xox" in low
-        or _AUTHORIZATION(low)
-        or _KEY(low)
-        or b"credential" in low
-        or b"cookie" in low
-        or b"bearer" in low
-        or _SK(low)
-        or _GITHUB(low)
-        or b"github_pat_" in low
-    )
+    return any(pattern.search(low) for pattern in _IN_LOWER_CASE)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
