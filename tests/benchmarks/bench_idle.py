@@ -38,7 +38,7 @@ def run(directory: Path) -> Iterator[Figure]:
     try:
         site.start(1_000)
         address = f"ws://127.0.0.1:{site.port}/ws/live/"
-        with connect(address, additional_headers={"Cookie": site.cookie}):
+        with connect(address, additional_headers={"Cookie": site.cookie}, ping_interval=None):
             time.sleep(12)  # young processes are looked at more often
             processes = {"web": psutil.Process(site.web_pid), "poller": psutil.Process(site.poller_pid)}
             before = {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
