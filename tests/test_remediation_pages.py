@@ -471,6 +471,20 @@ def test_only_actions_on_runs_are_for_many(as_operator: Client, zombie: Worker, 
     assert as_operator.post("/remediations/many/", {"action": action, "run": [zombie.pk]}).status_code == 404
 
 
+def test_the_number_that_the_guard_asks_for_follows_what_is_left() -> None:
+    many = batch(*(factories.add(Health.ZOMBIE, number) for number in (1, 2, 3)), running=4)
+    first, second, _ = many.remediations.order_by("pk")
+
+    def pushed() -> str:
+        texts = next(iter(repaired({first.pk}))).texts
+        return next(text for text in texts if f'id="batch-{many.pk}-guard"' in text)
+
+    assert "This is 3 of 4 running workers" in pushed()
+    for over in (first, second):
+        Remediation.objects.filter(pk=over.pk).update(state=State.REFUSED)
+    assert "hidden" in pushed()
+
+
 def test_more_than_half_of_the_running_fleet_takes_its_number(as_operator: Client) -> None:
     factories.poller()
     many = batch(*(factories.add(Health.ZOMBIE, number) for number in (1, 2, 3)), running=5)

@@ -53,8 +53,10 @@ def remediation(card: Card) -> list[str]:
     return [get_template(f"workers/remediation/{name}.html").render({"card": card, "oob": True}) for name in names]
 
 
-def batch(view: BatchView) -> str:
-    return get_template("workers/remediation/summary.html").render({"batch": view, "oob": True})
+def batch(view: BatchView) -> list[str]:
+    """How far an act on many is, and what its guard says of those that are left."""
+    names = ("summary", "guard")
+    return [get_template(f"workers/remediation/{name}.html").render({"batch": view, "oob": True}) for name in names]
 
 
 def activity(found: Activity, now: datetime) -> str:

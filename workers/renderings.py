@@ -143,13 +143,13 @@ def repaired(keys: set[int]) -> list[Repair]:
     """Render remediations, each once, with the sum of the act on many that it belongs to."""
     now = timezone.now()
     found = []
-    summaries: dict[int, str] = {}
+    summaries: dict[int, list[str]] = {}
     for card in cards_of(keys, now) if keys else ():
         it, texts = card.remediation, fragments.remediation(card)
         if it.batch and it.batch_id is not None:
             if it.batch_id not in summaries:
                 summaries[it.batch_id] = fragments.batch(batch_sum(it.batch))
-            texts.append(summaries[it.batch_id])
+            texts += summaries[it.batch_id]
         about = frozenset(key for key in (it.worker_id, it.undoes and it.undoes.worker_id) if key)
         new = it.state in (it.State.PLANNING, it.State.PLANNED)
         again = it.batch_id is not None and it.instead_of_id is not None
