@@ -480,6 +480,7 @@ def test_the_number_that_the_guard_asks_for_follows_what_is_left() -> None:
         return next(text for text in texts if f'id="batch-{many.pk}-guard"' in text)
 
     assert "This is 3 of 4 running workers" in pushed()
+    assert "hidden" not in pushed()
     for over in (first, second):
         Remediation.objects.filter(pk=over.pk).update(state=State.REFUSED)
     assert "hidden" in pushed()

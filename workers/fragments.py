@@ -1,7 +1,8 @@
 """What a page is made of, as text: the same templates for the page, the htmx reply and the push.
 
 A pushed fragment is one element per frame: parsed inside a `<template>`, a frame that starts with a `<div>` would lose
-a `<tr>` that follows it, silently.
+a `<tr>` that follows it, silently. What tells of one view says of which in `data-query`: a page that shows another by
+now leaves it (static/js/live.js).
 """
 
 from __future__ import annotations
